@@ -1,0 +1,46 @@
+/**
+ * Argument vectors of pg_dump and pg_restore. Pure, and public by nature: anyone on the machine can read a process's
+ * arguments, so the server, the user, the password and the database travel in the environment (see `postgres/libpq.ts`).
+ */
+import { type ClientTool, isRestrictKeyKnown } from "../postgres/tool-choice.ts";
+import type { BackupFormat } from "./name.ts";
+
+/** First pg_dump that compresses with zstd. */
+const ZSTD_MAJOR = 16;
+
+/** Only for texts that are compared and never fed to psql, where a token that can be guessed protects nothing. */
+const COMPARISON_RESTRICT_KEY = "prismasafedeploy";
+
+export interface DumpOptions {
+  readonly tool: Pick<ClientTool, "version" | "major">;
+  /** Name of an exported snapshot. Undefined: pg_dump takes its own. */
+  readonly snapshot: string | undefined;
+  /** How long pg_dump waits for a table that a migration or a VACUUM FULL holds. */
+  readonly lockWaitMs: number;
+}
+
+/** A whole database to standard output. */
+export function makeDumpArguments(format: BackupFormat, options: DumpOptions): readonly string[] {
+  return [`--format=${format}`, ...compressArguments(format, options.tool), ...commonArguments(options)];
+}
+
+/** The schema's text to standard output, the same bytes for the same schema. */
+export function makeSchemaArguments(options: DumpOptions): readonly string[] {
+  const restrictKey = isRestrictKeyKnown(options.tool) ? [`--restrict-key=${COMPARISON_RESTRICT_KEY}`] : [];
+  return ["--format=plain", "--schema-only", ...restrictKey, ...commonArguments(options)];
+}
+
+/** A custom-format dump turned back into SQL on standard output; it opens no connection. */
+export function makeArchiveTextArguments(path: string): readonly string[] {
+  return ["--file=-", "--", path];
+}
+
+function commonArguments({ snapshot, lockWaitMs }: DumpOptions): readonly string[] {
+  return [`--lock-wait-timeout=${lockWaitMs}`, ...(snapshot === undefined ? [] : [`--snapshot=${snapshot}`])];
+}
+
+/** zstd costs next to nothing; gzip's default level would make the dump three times slower, its lightest 1.6 times. */
+function compressArguments(format: BackupFormat, tool: Pick<ClientTool, "major">): readonly string[] {
+  if (format === "plain") return [];
+  return [tool.major >= ZSTD_MAJOR ? "--compress=zstd:3" : "--compress=1"];
+}

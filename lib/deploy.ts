@@ -1,0 +1,208 @@
+/**
+ * The whole procedure, top to bottom. Order and failure policy are here; everything that it calls does one thing.
+ *
+ * What is promised: whatever fails, the database ends as it was before, fully migrated, or at a migration boundary, and
+ * no write that somebody else committed is destroyed. Where that can't be kept, nothing more is touched.
+ */
+import { type AnyDeployError, DeployError, isDeployError } from "./errors.ts";
+import { type Report, type SegmentSummary, unfailing, type Warning } from "./events.ts";
+import { isUpToDate, type Plan } from "./migrations/plan.ts";
+import type { Outcome } from "./outcome.ts";
+
+/** What the deploy does to the world. Each verb checks its own work and throws a DeployError where it failed. */
+export interface Operations {
+  /** Connects, waits for the database where it must, and reads history and folder. Changes nothing. */
+  readPlan(): Promise<Plan>;
+  takeLock(): Promise<void>;
+  releaseLock(): Promise<void>;
+  /** Everything that can be refused is refused here: scripts, their grammar, tools, rights, space, possible restores. */
+  prepare(plan: Plan): Promise<Preparation>;
+  /** Marks the state to come back to and takes a verified backup of exactly that state. */
+  takeBackup(): Promise<TakenBackup>;
+  /** Applies what was prepared. A failure of a migration is a result, not an exception. */
+  migrate(): Promise<MigrateResult>;
+  /** Reads the history again: is every migration recorded as applied, and nothing left invalid? */
+  verify(applied: readonly string[]): Promise<readonly Warning[]>;
+  /** Finds out what a failure left behind, and clears what can be cleared without a restore. */
+  settle(failure: MigrateFailure): Promise<Remains>;
+  /** Proves that nobody else has written since the mark. @throws RESTORE_NOT_PROVEN */
+  proveAlone(): Promise<void>;
+  /** Puts the marked state back in one transaction that repeats the proof under its locks. */
+  restore(backup: TakenBackup): Promise<void>;
+  /** The commands for a person, where nothing more may be done automatically. */
+  makeInstructions(backup: TakenBackup): readonly string[];
+  prune(backup: TakenBackup): Promise<void>;
+}
+
+export interface Preparation {
+  readonly segments: readonly SegmentSummary[];
+  readonly warnings: readonly Warning[];
+}
+
+export interface TakenBackup {
+  readonly path: string;
+}
+
+export type MigrateResult =
+  | { readonly kind: "applied"; readonly names: readonly string[] }
+  | ({ readonly kind: "failed" } & MigrateFailure);
+
+export interface MigrateFailure {
+  readonly error: AnyDeployError;
+  /** The transaction that was rolled back, where it had an id. */
+  readonly transactionId: string | undefined;
+}
+
+export type Remains =
+  /** Checked: these migrations of the deploy are applied whole, of the others there is nothing in the database. */
+  | { readonly kind: "nothing"; readonly applied: readonly string[] }
+  /** Changes are left, or it can't be known. */
+  | { readonly kind: "changes" };
+
+export interface DeployOptions {
+  readonly version: string;
+  readonly engine: "native" | "prisma";
+  /** Tell what would be done, and do nothing. */
+  readonly dryRun: boolean;
+}
+
+/** @throws DeployError where the deploy stops before it changed anything */
+export async function deploy(options: DeployOptions, operations: Operations, report: Report): Promise<Outcome> {
+  const tell = unfailing(report);
+  tell({ kind: "deploy-started", version: options.version });
+  tell({ kind: "reading-status" });
+  const seen = await operations.readPlan();
+  if (isUpToDate(seen)) return tellUpToDate(seen, false, tell);
+  if (options.dryRun) {
+    await prepare(seen, operations, tell);
+    return { kind: "planned" };
+  }
+
+  await operations.takeLock();
+  try {
+    return await deployLocked(options, operations, tell);
+  } finally {
+    // The lock goes with the session anyway: failing to release it must not hide how the deploy ended.
+    await operations.releaseLock().catch((cause) => tell({ kind: "warning", warning: warningAbout("unlock", cause) }));
+  }
+}
+
+/** What was seen before the lock may have been a migration of the holder at work: only now is anything decided. */
+async function deployLocked(options: DeployOptions, operations: Operations, tell: Report): Promise<Outcome> {
+  const plan = await operations.readPlan();
+  if (isUpToDate(plan)) return tellUpToDate(plan, true, tell);
+  await prepare(plan, operations, tell);
+
+  const backup = await operations.takeBackup();
+
+  tell({ kind: "migration-started", engine: options.engine });
+  const startedMs = performance.now();
+  const result = await operations.migrate().catch(asMigrateFailure);
+  if (result.kind === "failed") return await recover(result, plan, backup, operations, tell);
+
+  // After the last COMMIT nothing restores by itself: what fails from here on can't undo a good deploy.
+  const unverified = await verify(result.names, operations, tell);
+  if (unverified !== undefined) return unresolved(unverified, [], backup, operations);
+  tell({ kind: "migration-finished", applied: result.names, durationMs: performance.now() - startedMs });
+
+  tell({ kind: "prune-started" });
+  await operations.prune(backup).catch((cause) => tell({ kind: "warning", warning: warningAbout("prune", cause) }));
+  return { kind: "deployed", applied: result.names, backupPath: backup.path };
+}
+
+async function prepare(plan: Plan, operations: Operations, tell: Report): Promise<void> {
+  if (plan.problem !== undefined) throw plan.problem;
+  const { segments, warnings } = await operations.prepare(plan);
+  tell({ kind: "pending-found", pending: plan.pending, segments });
+  for (const warning of [...plan.warnings, ...warnings]) tell({ kind: "warning", warning });
+}
+
+/** The recovery ladder, cheapest rung first. Each "as before" is said only after it was checked. */
+async function recover(
+  failure: MigrateFailure,
+  plan: Plan,
+  backup: TakenBackup,
+  operations: Operations,
+  tell: Report,
+): Promise<Outcome> {
+  tell({ kind: "migration-failed", error: failure.error });
+  try {
+    const remains = await operations.settle(failure);
+    if (remains.kind === "nothing") return stopClean(failure, remains.applied, plan, backup, tell);
+    await operations.proveAlone();
+    tell({ kind: "restore-started", backupPath: backup.path });
+    const startedMs = performance.now();
+    await operations.restore(backup);
+    tell({ kind: "restore-finished", durationMs: performance.now() - startedMs });
+    return { kind: "restored", failure: failure.error, backupPath: backup.path };
+  } catch (recoveryFailure) {
+    const known = asDeployError(recoveryFailure, "restore");
+    if (known.code === "RESTORE_NOT_PROVEN") tell({ kind: "restore-not-proven", reasons: known.fields.reasons });
+    return unresolved(failure.error, [known], backup, operations);
+  }
+}
+
+/** Nothing half is left: as before, or at the boundary behind the migrations that are applied whole. */
+function stopClean(
+  { error, transactionId }: MigrateFailure,
+  applied: readonly string[],
+  plan: Plan,
+  backup: TakenBackup,
+  tell: Report,
+): Outcome {
+  if (applied.length === 0) {
+    tell({ kind: "rolled-back", transactionId });
+    return { kind: "rolled-back", failure: error, backupPath: backup.path };
+  }
+  const notApplied = plan.pending.filter((name) => !applied.includes(name));
+  tell({ kind: "stopped-at-boundary", applied, notApplied });
+  return { kind: "at-boundary", failure: error, applied, notApplied, backupPath: backup.path };
+}
+
+function unresolved(
+  failure: AnyDeployError,
+  recoveryFailures: readonly AnyDeployError[],
+  backup: TakenBackup,
+  operations: Operations,
+): Outcome {
+  const instructions = operations.makeInstructions(backup);
+  return { kind: "unresolved", failure, recoveryFailures, backupPath: backup.path, instructions };
+}
+
+/** What can't be read after the last COMMIT is a matter for a person; the database is left alone. */
+async function verify(
+  applied: readonly string[],
+  operations: Operations,
+  tell: Report,
+): Promise<AnyDeployError | undefined> {
+  try {
+    for (const warning of await operations.verify(applied)) tell({ kind: "warning", warning });
+    return undefined;
+  } catch (cause) {
+    return asDeployError(cause, "verify");
+  }
+}
+
+function tellUpToDate(plan: Plan, deployedByAnother: boolean, tell: Report): Outcome {
+  for (const warning of plan.warnings) tell({ kind: "warning", warning });
+  if (deployedByAnother) tell({ kind: "deployed-by-another" });
+  tell({ kind: "up-to-date", applied: plan.applied.length });
+  return { kind: "up-to-date", applied: plan.applied.length, deployedByAnother };
+}
+
+/** Whatever escapes from a migration, the ladder decides by what is in the database and not by what was thrown. */
+function asMigrateFailure(cause: unknown): MigrateResult {
+  return { kind: "failed", error: asDeployError(cause, "migrate"), transactionId: undefined };
+}
+
+/** A bug while recovering must not hide what failed first: both are kept, and a person is called. */
+function asDeployError(cause: unknown, during: "migrate" | "restore" | "verify"): AnyDeployError {
+  if (isDeployError(cause)) return cause;
+  const reason = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+  return new DeployError("RESTORE_FAILED", { tool: during, exitCode: undefined, output: reason }, { cause });
+}
+
+function warningAbout(about: "prune" | "unlock", cause: unknown): Warning {
+  const reason = isDeployError(cause) ? cause.code : cause instanceof Error ? cause.message : String(cause);
+  return { about, reason };
+}

@@ -1,0 +1,96 @@
+/**
+ * What the procedure tells while it works, as data. `report/human.ts` puts words to it, `report/json.ts` prints it as it is.
+ */
+import type { AnyDeployError, LockHolder } from "./errors.ts";
+
+export type Event =
+  // The specification's lines, in its order.
+  | { readonly kind: "deploy-started"; readonly version: string }
+  | { readonly kind: "reading-status" }
+  | { readonly kind: "up-to-date"; readonly applied: number }
+  | {
+      readonly kind: "pending-found";
+      readonly pending: readonly string[];
+      readonly segments: readonly SegmentSummary[];
+    }
+  | { readonly kind: "backup-started"; readonly format: "plain" | "custom"; readonly why: string | undefined }
+  | { readonly kind: "backup-finished"; readonly path: string; readonly sizeBytes: number; readonly durationMs: number }
+  | { readonly kind: "migration-started"; readonly engine: "native" | "prisma" }
+  | { readonly kind: "migration-finished"; readonly applied: readonly string[]; readonly durationMs: number }
+  | { readonly kind: "prune-started" }
+  | { readonly kind: "app-starting"; readonly command: readonly string[] }
+  | { readonly kind: "migration-failed"; readonly error: AnyDeployError }
+  | { readonly kind: "restore-started"; readonly backupPath: string }
+  | { readonly kind: "restore-finished"; readonly durationMs: number }
+  | { readonly kind: "deploy-failed" }
+  // Everything else, indented between them.
+  | { readonly kind: "database-waiting"; readonly reason: string; readonly waitedMs: number }
+  | { readonly kind: "database-created"; readonly database: string }
+  | { readonly kind: "lock-waiting"; readonly holder: LockHolder | undefined; readonly waitedMs: number }
+  | { readonly kind: "deployed-by-another" }
+  | { readonly kind: "restore-plan"; readonly rungs: readonly string[]; readonly reasons: readonly string[] }
+  | { readonly kind: "migration-applied"; readonly name: string; readonly durationMs: number }
+  | { readonly kind: "notice"; readonly severity: string; readonly message: string }
+  | {
+      readonly kind: "segment-retrying";
+      readonly attempt: number;
+      readonly waitMs: number;
+      readonly sqlState: string;
+      readonly message: string;
+    }
+  | {
+      readonly kind: "segment-split";
+      readonly sqlState: string;
+      readonly message: string;
+      readonly segments: readonly SegmentSummary[];
+    }
+  | { readonly kind: "prisma-output"; readonly line: string }
+  | { readonly kind: "invalid-index-dropped"; readonly index: string }
+  | { readonly kind: "rolled-back"; readonly transactionId: string | undefined }
+  | {
+      readonly kind: "stopped-at-boundary";
+      readonly applied: readonly string[];
+      readonly notApplied: readonly string[];
+    }
+  | { readonly kind: "restore-not-proven"; readonly reasons: readonly string[] }
+  | { readonly kind: "pruned"; readonly paths: readonly string[]; readonly kept: number }
+  | { readonly kind: "warning"; readonly warning: Warning };
+
+export interface SegmentSummary {
+  readonly migrations: readonly string[];
+  /** True when all of it, its rows included, is one transaction. */
+  readonly atomic: boolean;
+}
+
+export type Warning =
+  | { readonly about: "edited"; readonly migrations: readonly string[] }
+  | { readonly about: "missing"; readonly migrations: readonly string[] }
+  | { readonly about: "late"; readonly migrations: readonly string[] }
+  | {
+      readonly about: "order";
+      readonly bytes: readonly string[];
+      readonly prisma: readonly string[];
+      readonly followed: "bytes" | "prisma";
+    }
+  | { readonly about: "normalisation"; readonly names: readonly string[] }
+  | { readonly about: "empty-folder"; readonly path: string }
+  | { readonly about: "non-atomic"; readonly migrations: readonly string[]; readonly reasons: readonly string[] }
+  | { readonly about: "backup-dir-in-container"; readonly path: string }
+  | { readonly about: "no-tls"; readonly host: string }
+  | { readonly about: "invalid-index"; readonly indexes: readonly string[] }
+  | { readonly about: "schema-changed-by-others" }
+  /** A step after the last COMMIT, or a clean-up, failed: the deploy's outcome stands. */
+  | { readonly about: "prune" | "unlock" | "verify" | "cleanup"; readonly reason: string };
+
+export type Report = (event: Event) => void;
+
+/** A closed terminal or a full log disk must never change how a deploy ends. */
+export function unfailing(report: Report): Report {
+  return (event) => {
+    try {
+      report(event);
+    } catch {
+      // There is nobody left to tell.
+    }
+  };
+}

@@ -1,0 +1,501 @@
+/**
+ * English, the twin of Korean.
+ *
+ * Summaries have no full stop, state and advice are sentences, and nothing is contracted.
+ */
+import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
+import { formatBytes, formatDuration, formatList } from "./format.ts";
+import { describeServer, type Line, type Messages } from "./messages.ts";
+
+const detail = (text: string): Line => ({ detail: text });
+const details = (lines: readonly string[]): Line[] => lines.map(detail);
+const count = (number: number, one: string, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+const backupIsKept = "The backup is still there.";
+
+export const en: Messages = {
+  events: {
+    "deploy-started": () => ["🚀 Starting the safe deploy..."],
+    "reading-status": () => ["📊 Checking for schema changes..."],
+    "up-to-date": () => ["✅ The database schema is up to date. No migration is needed."],
+    "pending-found": ({ pending, segments }) => [
+      "⚠️  Schema changes detected.",
+      detail(`Pending: ${count(pending.length, "migration")} in ${count(segments.length, "transaction")}`),
+      ...details(formatList(pending)),
+    ],
+    "backup-started": ({ why }) => ["📦 Starting the data backup...", ...(why === undefined ? [] : [detail(why)])],
+    "backup-finished": ({ path, sizeBytes, durationMs }) => [
+      `✅ PostgreSQL backup finished: ${path}`,
+      detail(`${formatBytes(sizeBytes)}, ${formatDuration(durationMs)}, verified in full`),
+    ],
+    "migration-started": ({ engine }) => [
+      "🔄 Starting the migration...",
+      ...(engine === "prisma" ? [detail("Running: prisma migrate deploy")] : []),
+    ],
+    "migration-finished": ({ durationMs, applied }) => [
+      "✅ The migration finished successfully.",
+      detail(`${count(applied.length, "migration")}, ${formatDuration(durationMs)}`),
+    ],
+    "prune-started": () => ["🧹 Cleaning up old backup files..."],
+    "app-starting": () => ["🚀 Starting the application..."],
+    "migration-failed": () => ["❌ Migration failed!"],
+    "restore-started": ({ backupPath }) => ["🔄 Trying to restore from the backup...", detail(backupPath)],
+    "restore-finished": ({ durationMs }) => [
+      "✅ Restored from the backup",
+      detail(`${formatDuration(durationMs)}, verified`),
+    ],
+    "deploy-failed": () => ["❌ Deploy failed. Please check it by hand."],
+
+    "database-waiting": ({ reason, waitedMs }) => [
+      detail(`Waiting for the database to answer (${formatDuration(waitedMs)}): ${reason}`),
+    ],
+    "database-created": ({ database }) => [detail(`Created the database: ${database}`)],
+    "lock-waiting": ({ holder, waitedMs }) => [
+      detail(
+        `Waiting for another deploy to finish (${formatDuration(waitedMs)})${
+          holder === undefined
+            ? ""
+            : `: pid ${holder.pid}, ${holder.applicationName || "unnamed"}, ${
+                holder.clientAddress ?? "local"
+              }, since ${holder.since ?? "?"}`
+        }`,
+      ),
+      ...(holder?.statement === undefined || holder.statement === ""
+        ? []
+        : [detail(`  Running statement: ${holder.statement}`)]),
+    ],
+    "deployed-by-another": () => [detail("Another deploy has just finished the migration.")],
+    "restore-plan": ({ rungs, reasons }) => [
+      detail(rungs.length > 0 ? `On failure: ${rungs.join(" → ")}` : "On failure: no automatic restore is possible"),
+      ...details(reasons.map((reason) => `  ${reason}`)),
+    ],
+    "migration-applied": ({ name, durationMs }) => [detail(`Applied: ${name} (${formatDuration(durationMs)})`)],
+    notice: ({ severity, message }) => [detail(`${severity}: ${message}`)],
+    "segment-retrying": ({ attempt, waitMs, sqlState, message }) => [
+      detail(`Rolled back, since a lock was not available: ${message} (${sqlState})`),
+      detail(`Trying again in ${formatDuration(waitMs)} (attempt ${attempt}).`),
+    ],
+    "segment-split": ({ sqlState, message, segments }) => [
+      detail(`Rolled back and split, since one transaction is not possible: ${message} (${sqlState})`),
+      ...details(
+        segments.map((segment) => `  ${segment.atomic ? "Transaction" : "Alone"}: ${segment.migrations.join(", ")}`),
+      ),
+    ],
+    "prisma-output": ({ line }) => (line.trim() === "" ? [] : [detail(`prisma: ${line}`)]),
+    "invalid-index-dropped": ({ index }) => [
+      detail(`Dropped the INVALID index that a failed CONCURRENTLY left behind: ${index}`),
+    ],
+    "rolled-back": () => [
+      "↩️  The transaction was rolled back, so the database is as it was before the deploy. Nothing needs to be restored.",
+    ],
+    "stopped-at-boundary": ({ applied, notApplied }) => [
+      "⏸️  Stopped at a migration boundary. Every applied migration is whole.",
+      detail(`Applied: ${applied.join(", ")}`),
+      detail(`Not applied: ${notApplied.join(", ")}`),
+    ],
+    "restore-not-proven": ({ reasons }) => [
+      detail("No automatic restore, since nothing proves that no other client has written:"),
+      ...details(reasons.map((reason) => `  ${reason}`)),
+    ],
+    pruned: ({ paths, kept }) => [
+      detail(
+        paths.length === 0
+          ? `No backup to delete, ${count(kept, "backup")} kept`
+          : `Deleted ${count(paths.length, "backup")}, kept ${kept}`,
+      ),
+      ...details(paths.map((path) => `  ${path}`)),
+    ],
+    warning: ({ warning }) =>
+      // The union is matched by its own key, which the compiler can't see through.
+      en.warnings[warning.about](warning as never).map((line, index) =>
+        detail(index === 0 ? `⚠️  ${line}` : `   ${line}`),
+      ),
+  },
+
+  warnings: {
+    edited: ({ migrations }) => [
+      `Edited after they were applied: ${count(migrations.length, "migration")}`,
+      ...formatList(migrations),
+    ],
+    missing: ({ migrations }) => [
+      `Applied, but not in the folder: ${count(migrations.length, "migration")}`,
+      ...formatList(migrations),
+    ],
+    late: ({ migrations }) => [
+      `Named before one that is already applied: ${count(migrations.length, "migration")} (applied all the same, as Prisma does)`,
+      ...formatList(migrations),
+    ],
+    order: ({ bytes, prisma, followed }) => [
+      `The order of the names differs. Order followed: ${followed === "bytes" ? "byte order" : "Prisma 6.6 and later"} (MIGRATION_ORDER)`,
+      `Byte order: ${bytes.join(", ")}`,
+      `Prisma 6.6 and later: ${prisma.join(", ")}`,
+    ],
+    normalisation: ({ names }) => [
+      "The history has names that differ only in Unicode normalisation. They count as different migrations.",
+      ...formatList(names),
+    ],
+    "empty-folder": ({ path }) => [`The migrations folder is empty: ${path}`],
+    "non-atomic": ({ migrations, reasons }) => [
+      `PostgreSQL does not allow one transaction for: ${migrations.join(", ")}`,
+      ...reasons,
+    ],
+    "backup-dir-in-container": ({ path }) => [
+      `The backup folder is inside the container and disappears with it. Mount a volume there: ${path}`,
+    ],
+    "no-tls": ({ host }) => [`Connecting to a remote server without TLS: ${host} (sslmode=require is advised)`],
+    "invalid-index": ({ indexes }) => [`There are INVALID indexes: ${indexes.join(", ")}`],
+    "schema-changed-by-others": () => ["Another client changed the schema during the deploy."],
+    prune: ({ reason }) => [`Could not clean up old backups (the deploy is not affected): ${reason}`],
+    unlock: ({ reason }) => [`Could not release the deploy lock (it ends with the connection): ${reason}`],
+    verify: ({ reason }) => [`Could not check the result after applying: ${reason}`],
+    cleanup: ({ reason }) => [`Could not clean up: ${reason}`],
+  },
+
+  errors: {
+    SETTINGS_INVALID: ({ problems }) => ({
+      summary: `${count(problems.length, "problem")} with the settings`,
+      details: problems.map(describeProblem),
+      next: ["deploy --help"],
+    }),
+    MIGRATIONS_DIR_NOT_FOUND: ({ path }) => ({
+      summary: `Migrations folder not found: ${path}`,
+      next: ["Check the value of MIGRATIONS_DIR or --migrations-dir."],
+    }),
+    MIGRATIONS_DIR_UNREADABLE: ({ path, reason }) => ({
+      summary: `Cannot read the migrations folder: ${path} (${reason})`,
+      next: ["Check the permissions and the owner of the folder."],
+    }),
+    HISTORY_FAILED: ({ migrations }) => ({
+      summary: `${count(migrations.length, "failed migration")} in the history`,
+      details: migrations.map(({ name, startedAt }) => `${name} (started: ${startedAt})`),
+      next: [
+        "If you have undone it in the database: npx prisma migrate resolve --rolled-back <name>",
+        "If you have completed it in the database: npx prisma migrate resolve --applied <name>",
+      ],
+    }),
+    BASELINE_NEEDED: ({ schema, tables, migrations }) => ({
+      summary: `The database has tables but no history (schema ${schema}, ${count(tables.length, "table")})`,
+      details: formatList(tables),
+      next: [
+        "Mark the migrations that are already in the database as the baseline:",
+        ...migrations.slice(0, 3).map((name) => `npx prisma migrate resolve --applied ${name}`),
+      ],
+    }),
+    SCRIPT_MISSING: ({ migrations }) => ({
+      summary: `${count(migrations.length, "migration")} without a migration.sql file`,
+      details: formatList(migrations),
+      next: ["Bring the file back, or delete the folder."],
+    }),
+    SCRIPT_UNREADABLE: ({ path, reason }) => ({
+      summary: `Cannot read the file: ${path} (${reason})`,
+      next: ["Check the permissions and the owner of the file."],
+    }),
+    SCRIPT_NOT_UTF8: ({ path, byteOffset }) => ({
+      summary: `The file is not UTF-8: ${path} (byte ${byteOffset})`,
+      next: ["Save the file as UTF-8 without a byte order mark."],
+    }),
+    PROVIDER_MISMATCH: ({ path, found }) => ({
+      summary: `The provider in migration_lock.toml is not postgresql: ${found}`,
+      details: [path],
+      next: ['The file must have this line: provider = "postgresql"'],
+    }),
+    HISTORY_IN_OTHER_SCHEMA: ({ expected, found, user }) => ({
+      summary: `The schema of the history is ambiguous: expected ${expected}, search path leads to ${found || "none"}`,
+      next: [
+        `Name the schema in the connection string: ?schema=${expected}`,
+        `Check for a schema named like the role, and for a search_path setting (role: ${user}).`,
+      ],
+    }),
+    HISTORY_UNREADABLE: ({ server }) => ({
+      summary: "Cannot read the table _prisma_migrations",
+      details: describeServer(server),
+      next: ["Check the rights on the table, and its columns."],
+    }),
+    HISTORY_EDITED: ({ migrations }) => ({
+      summary: `${count(migrations.length, "migration")} edited after being applied`,
+      details: formatList(migrations),
+      next: [
+        "Put each file back as it was when it was applied, and put the change in a new migration.",
+        "To allow it: --on-edited warn",
+      ],
+    }),
+    HISTORY_MISSING: ({ migrations }) => ({
+      summary: `${count(migrations.length, "applied migration")} not in the folder`,
+      details: formatList(migrations),
+      next: ["Bring the folder of each migration back.", "To allow it: --on-missing warn"],
+    }),
+    LEDGER_UNSUPPORTED: ({ schema }) => ({
+      summary: `The database has only the history of Prisma 8 (schema ${schema})`,
+      next: ["This version reads the table _prisma_migrations of Prisma 5 to 7."],
+    }),
+    TOOL_NOT_FOUND: ({ tool }) => ({
+      summary: `PostgreSQL client program not found: ${tool}`,
+      next: ["Alpine: apk add --no-cache postgresql-client", "Debian/Ubuntu: apt-get install -y postgresql-client"],
+    }),
+    TOOL_TOO_OLD: ({ tool, path, toolVersion, serverVersion }) => ({
+      summary: `${tool} ${toolVersion} cannot back up a PostgreSQL ${serverVersion} server`,
+      details: [path],
+      next: ["Install a postgresql-client package of the server's major version, or a newer one."],
+    }),
+    TOOL_FAILED: ({ tool, reason }) => ({ summary: `Cannot run ${tool}: ${reason}`, next: [`${tool} --version`] }),
+    BACKUP_DIR_UNUSABLE: ({ path, reason }) => ({
+      summary: `Cannot write to the backup folder: ${path} (${reason})`,
+      next: [`mkdir -p ${path}`, "Set its owner with chown -R <app user>, or change BACKUP_DIR."],
+    }),
+    BACKUP_NO_SPACE: ({ path, availableBytes, neededBytes }) => ({
+      summary: `Not enough space for the backup: ${path} (${formatBytes(availableBytes)} left, ${formatBytes(neededBytes)} needed)`,
+      next: ["Free some space, or change BACKUP_DIR."],
+    }),
+    BACKUP_FAILED: ({ tool, exitCode, output }) => ({
+      summary: `Backup failed: ${tool}${exitCode === undefined ? "" : ` (exit code ${exitCode})`}`,
+      details: output.trim().split("\n").slice(-6),
+      next: ["Fix the cause, then deploy again."],
+    }),
+    BACKUP_NOT_VERIFIED: ({ path, reason }) => ({
+      summary: `The backup did not pass verification: ${path}`,
+      details: [reason],
+      next: ["Check the disk, then deploy again."],
+    }),
+    SCRIPT_INVALID: ({ migration, server }) => ({
+      summary: `The migration cannot run: ${migration}`,
+      details: describeServer(server),
+      next: ["Fix its migration.sql file."],
+    }),
+    POOLER_IN_TRANSACTION_MODE: ({ host, port }) => ({
+      summary: `The connection goes through a pooler in transaction mode: ${host}:${port}`,
+      next: ["Set DIRECT_URL to an address that does not go through the pooler."],
+    }),
+    PRISMA_CLI_NOT_FOUND: ({ directory }) => ({
+      summary: `Prisma CLI not found: ${directory}`,
+      next: ["npm install prisma", "Or set MIGRATE_ENGINE=native."],
+    }),
+    RIGHTS_MISSING: ({ reason }) => ({
+      summary: `Rights missing: ${reason}`,
+      next: ["Check the role of DATABASE_URL."],
+    }),
+    NO_AUTOMATIC_RESTORE: ({ migrations, reasons }) => ({
+      summary: `Migrations that could be left half-applied, with no automatic restore: ${migrations.join(", ")}`,
+      details: reasons,
+      next: ["Split the migrations, or accept the risk with: --accept-manual-restore"],
+    }),
+    BACKUP_FORMAT_UNSUITABLE: ({ reason }) => ({
+      summary: `The plain format does not allow an automatic restore: ${reason}`,
+      next: ["Set BACKUP_FORMAT=auto or BACKUP_FORMAT=custom."],
+    }),
+    DATABASE_UNREACHABLE: ({ host, port, reason, waitedMs }) => ({
+      summary: `Cannot reach the database: ${host}:${port} (${reason}, tried for ${formatDuration(waitedMs)})`,
+      next: ["Check that the server is running, and that the address and the firewall are right."],
+    }),
+    DATABASE_STARTING: ({ host, port, waitedMs }) => ({
+      summary: `The database is still starting up: ${host}:${port} (waited ${formatDuration(waitedMs)})`,
+      next: ["To wait longer: --wait 5m"],
+    }),
+    AUTHENTICATION_FAILED: ({ user, host, reason }) => ({
+      summary: `Authentication failed: role ${user}, server ${host}`,
+      details: [reason],
+      next: ["Check the role and the password of DATABASE_URL."],
+    }),
+    DATABASE_NOT_FOUND: ({ database, host }) => ({
+      summary: `Database not found: ${database} (server ${host})`,
+      next: ["deploy --create-database", `Or: createdb ${database}`],
+    }),
+    DATABASE_REFUSED: ({ server }) => ({
+      summary: "The database refuses the connection",
+      details: describeServer(server),
+      next: ["Check the state of the server, then deploy again."],
+    }),
+    DATABASE_READ_ONLY: ({ inRecovery }) => ({
+      summary: inRecovery ? "The server is read-only (a replica)" : "The database is read-only",
+      next: [
+        inRecovery ? "Use the address of the primary server." : "Check the setting default_transaction_read_only.",
+      ],
+    }),
+    TLS_FAILED: ({ host, reason }) => ({
+      summary: `TLS connection failed: ${host}`,
+      details: [reason],
+      next: ["Check the values of sslmode, sslaccept and sslcert."],
+    }),
+    SERVER_TOO_OLD: ({ serverVersion, minimum }) => ({
+      summary: `Unsupported PostgreSQL version: ${serverVersion} (at least ${minimum})`,
+      next: ["Upgrade the server."],
+    }),
+    CONNECTION_LOST: ({ during, reason }) => ({
+      summary: `Lost the connection to the database: ${during}`,
+      details: [reason],
+      next: ["Check the server and the network, then deploy again."],
+    }),
+    DEADLINE_EXCEEDED: ({ during, deadlineMs }) => ({
+      summary: `Deadline exceeded (${formatDuration(deadlineMs)}): ${during}`,
+      next: ["Check the load of the server and the network, then deploy again."],
+    }),
+    STATEMENT_FAILED: ({ during, server }) => ({
+      summary: `Database error: ${during}`,
+      details: describeServer(server),
+      next: ["Fix the cause, then deploy again."],
+    }),
+    LOCK_NOT_ACQUIRED: ({ holder, waitedMs }) => ({
+      summary: `Another deploy has not finished (waited ${formatDuration(waitedMs)})`,
+      ...(holder === undefined
+        ? {}
+        : {
+            details: [`pid ${holder.pid}, ${holder.applicationName || "unnamed"}, ${holder.clientAddress ?? "local"}`],
+          }),
+      next: ["Run it again when the other deploy has finished.", "To wait longer: --lock-wait 30m"],
+    }),
+    APP_NOT_FOUND: ({ command }) => ({
+      summary: `App command not found: ${command}`,
+      next: ["Check the command after -- and the value of PATH."],
+    }),
+    APP_NOT_EXECUTABLE: ({ path, reason }) => ({
+      summary: `Cannot execute the app command: ${path} (${reason})`,
+      next: [`chmod +x ${path}`],
+    }),
+    INTERRUPTED: ({ signal }) => ({ summary: `Interrupted: ${signal}`, next: ["Deploy again."] }),
+    MIGRATION_FAILED: ({ migration, server }) => ({
+      summary: `Migration failed: ${migration}`,
+      details: describeServer(server),
+      next: [`Fix: ${migration}/migration.sql`],
+    }),
+    MIGRATION_BROKE_TRANSACTION: ({ migration, reason }) => ({
+      summary: `The migration ended its transaction or left one open: ${migration}`,
+      details: [reason],
+      next: [`Pair every BEGIN with a COMMIT in ${migration}/migration.sql.`],
+    }),
+    MIGRATION_LEFT_SESSION_CHANGED: ({ migration, reason }) => ({
+      summary: `The migration changed settings of the session and did not put them back: ${migration}`,
+      details: [reason],
+      next: ["Use SET LOCAL instead of SET."],
+    }),
+    PRISMA_CLI_FAILED: ({ exitCode, signal, output }) => ({
+      summary: `prisma migrate deploy failed (${exitCode === undefined ? `signal ${signal ?? "?"}` : `exit code ${exitCode}`})`,
+      details: output.trim().split("\n").slice(-8),
+      next: ["Fix the Prisma error above."],
+    }),
+    COMMIT_UNKNOWN: ({ transactionId, reason }) => ({
+      summary: `The outcome of the COMMIT is unknown (transaction ${transactionId})`,
+      details: [reason],
+      next: [`SELECT pg_xact_status('${transactionId}'::xid8);`],
+    }),
+    VERIFY_FAILED: ({ migrations }) => ({
+      summary: "The history after applying is not the expected one",
+      details: formatList(migrations),
+      next: ["npx prisma migrate status"],
+    }),
+    RESTORE_FAILED: ({ tool, exitCode, output }) => ({
+      summary: `Restore failed: ${tool}${exitCode === undefined ? "" : ` (exit code ${exitCode})`}`,
+      details: output.trim().split("\n").slice(-6),
+      next: [backupIsKept],
+    }),
+    RESTORE_NOT_PROVEN: ({ reasons }) => ({
+      summary: "Nothing proves that no other client has written",
+      details: reasons,
+      next: [backupIsKept],
+    }),
+    RESTORE_DIFFERS: ({ differences }) => ({
+      summary: "The restored database differs from the backup",
+      details: differences,
+      next: [backupIsKept],
+    }),
+  },
+
+  states: {
+    untouched: "The database was not changed. The app was not started.",
+    "as-before": "The database is as it was before the deploy. The app was not started.",
+    "at-boundary": "The first migrations are applied whole and the others are not applied. The app was not started.",
+    migrated: "The database is up to date. The app could not be started.",
+    unknown: "The database may have been changed. Nothing more was touched, and the app was not started.",
+  },
+
+  settingProblem: describeProblem,
+
+  labels: {
+    stopped: (summary) => `❌ Deploy stopped: ${summary}`,
+    state: "State",
+    next: "Next ",
+    code: (code, exitCode) => `Code   ${code} (exit code ${exitCode})`,
+    bug: "Unexpected error. This is a bug of this program: please report it with what follows.",
+    usage: "Usage: deploy [command] [flags] [-- app command...]",
+    commands: "Commands",
+    settings: "Settings (flag, environment variable, default)",
+    default: "default",
+    required: "required",
+    exitCodes:
+      "Exit codes: 0 success, 2 settings, 3 history, 4 preflight or backup, 5 failed (database as before), 6 a person is needed, 7 connection, 8 boundary, 75 another deploy",
+  },
+  commandHelp: {
+    deploy: "Check the status, back up, migrate, clean up, start the app.",
+    status: "Compare the history with the folder (0 up to date, 3 blocked, 10 something is pending).",
+    plan: "Show what would be done. Nothing is changed.",
+  },
+  status: {
+    applied: (number) => `Applied: ${number}`,
+    pending: (number) => `Pending: ${number}`,
+    running: (number) => `Running: ${number}`,
+    failed: (number) => `Failed: ${number}`,
+    rolledBack: (number) => `Marked rolled back: ${number}`,
+    missing: (number) => `Not in the folder: ${number}`,
+    edited: (number) => `Edited: ${number}`,
+    late: (number) => `Out of order: ${number}`,
+    upToDate: "The database schema is up to date.",
+  },
+};
+
+function describeProblem(problem: SettingProblem): string {
+  switch (problem.kind) {
+    case "unknown-flag":
+      return `Unknown flag: ${problem.flag}${problem.nearest === undefined ? "" : ` (did you mean ${problem.nearest}?)`}`;
+    case "unknown-command":
+      return `Unknown command: ${problem.command}${
+        problem.nearest === undefined ? " (the app command goes after --)" : ` (did you mean ${problem.nearest}?)`
+      }`;
+    case "surplus":
+      return `Unexpected argument: ${problem.argument} (the app command goes after --)`;
+    case "missing":
+      return `Required environment variable is missing: ${problem.name}`;
+    case "missing-value":
+      return `A value is needed: ${problem.flag}`;
+    case "unexpected-value":
+      return `The flag takes no value: ${problem.flag}`;
+    case "invalid":
+      return `${problem.name}: invalid value '${problem.value}', ${describeExpectation(problem.expected)}`;
+    case "invalid-url":
+      return `${problem.name}: ${describeUrlProblem(problem.reason)}`;
+    case "unreadable-file":
+      return `${problem.name}: cannot read the file: ${problem.path} (${problem.reason})`;
+  }
+}
+
+function describeExpectation(expected: SettingExpectation): string {
+  switch (expected.kind) {
+    case "whole-number":
+      return `it must be a whole number of at least ${expected.minimum}.`;
+    case "duration":
+      return "it must be a duration (for example 500ms, 3s, 15m, 1h).";
+    case "one-of":
+      return `it must be one of: ${expected.values.join(", ")}`;
+    case "path":
+      return "it must be a path.";
+    case "text":
+      return "it must not be empty.";
+  }
+}
+
+function describeUrlProblem(problem: UrlProblem): string {
+  switch (problem.kind) {
+    case "empty":
+      return "it is empty.";
+    case "not-a-url":
+      return "it is not a connection string (for example postgresql://user:password@host:5432/database).";
+    case "scheme":
+      return `it must begin with postgresql:// or postgres:// (now: ${problem.scheme}://).`;
+    case "accelerate":
+      return "a Prisma Accelerate address cannot be used to deploy. Use the direct address of the database.";
+    case "several-hosts":
+      return "only one host is possible.";
+    case "port":
+      return `invalid port: ${problem.value}`;
+    case "percent-encoding":
+      return `special characters must be percent-encoded (for example # → %23, % → %25). Where: ${problem.part}`;
+    case "parameter":
+      return `invalid value of a parameter: ${problem.name}=${problem.value}`;
+  }
+}

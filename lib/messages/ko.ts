@@ -1,0 +1,489 @@
+/**
+ * Korean, the default.
+ *
+ * Summaries are noun phrases, state and advice are 합니다체, and no particle follows a value that is filled in.
+ */
+import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
+import { formatBytes, formatDuration, formatList } from "./format.ts";
+import { describeServer, type Line, type Messages } from "./messages.ts";
+
+const detail = (text: string): Line => ({ detail: text });
+const details = (lines: readonly string[]): Line[] => lines.map(detail);
+const checkBackups = "백업은 그대로 있습니다.";
+
+export const ko: Messages = {
+  events: {
+    "deploy-started": () => ["🚀 고도화된 배포 프로세스 시작..."],
+    "reading-status": () => ["📊 스키마 변경사항 확인 중..."],
+    "up-to-date": () => ["✅ 데이터베이스 스키마가 최신 상태입니다. 마이그레이션이 필요하지 않습니다."],
+    "pending-found": ({ pending, segments }) => [
+      "⚠️  스키마 변경사항이 감지되었습니다.",
+      detail(`적용 대기: ${pending.length}건, 트랜잭션: ${segments.length}개`),
+      ...details(formatList(pending)),
+    ],
+    "backup-started": ({ why }) => ["📦 데이터 백업을 시작합니다...", ...(why === undefined ? [] : [detail(why)])],
+    "backup-finished": ({ path, sizeBytes, durationMs }) => [
+      `✅ PostgreSQL 백업 완료: ${path}`,
+      detail(`${formatBytes(sizeBytes)}, ${formatDuration(durationMs)}, 전체 검증됨`),
+    ],
+    "migration-started": ({ engine }) => [
+      "🔄 마이그레이션을 시작합니다...",
+      ...(engine === "prisma" ? [detail("실행: prisma migrate deploy")] : []),
+    ],
+    "migration-finished": ({ durationMs, applied }) => [
+      "✅ 마이그레이션이 성공적으로 완료되었습니다.",
+      detail(`${applied.length}건, ${formatDuration(durationMs)}`),
+    ],
+    "prune-started": () => ["🧹 오래된 백업 파일 정리 중..."],
+    "app-starting": () => ["🚀 애플리케이션을 시작합니다..."],
+    "migration-failed": () => ["❌ 마이그레이션 실패!"],
+    "restore-started": ({ backupPath }) => ["🔄 백업에서 복원을 시도합니다...", detail(backupPath)],
+    "restore-finished": ({ durationMs }) => ["✅ 백업에서 복원 완료", detail(`${formatDuration(durationMs)}, 검증됨`)],
+    "deploy-failed": () => ["❌ 배포 실패. 수동 확인이 필요합니다."],
+
+    "database-waiting": ({ reason, waitedMs }) => [
+      detail(`데이터베이스 응답을 기다리는 중 (${formatDuration(waitedMs)}): ${reason}`),
+    ],
+    "database-created": ({ database }) => [detail(`데이터베이스 생성: ${database}`)],
+    "lock-waiting": ({ holder, waitedMs }) => [
+      detail(
+        `다른 배포가 끝나기를 기다리는 중 (${formatDuration(waitedMs)})${
+          holder === undefined
+            ? ""
+            : `: pid ${holder.pid}, ${holder.applicationName || "이름 없음"}, ${holder.clientAddress ?? "로컬"}, ${
+                holder.since ?? "?"
+              }부터`
+        }`,
+      ),
+      ...(holder?.statement === undefined || holder.statement === ""
+        ? []
+        : [detail(`  실행 중인 문장: ${holder.statement}`)]),
+    ],
+    "deployed-by-another": () => [detail("다른 배포가 방금 마이그레이션을 끝냈습니다.")],
+    "restore-plan": ({ rungs, reasons }) => [
+      detail(rungs.length > 0 ? `실패하면: ${rungs.join(" → ")}` : "실패하면: 자동 복원 불가"),
+      ...details(reasons.map((reason) => `  ${reason}`)),
+    ],
+    "migration-applied": ({ name, durationMs }) => [detail(`적용: ${name} (${formatDuration(durationMs)})`)],
+    notice: ({ severity, message }) => [detail(`${severity}: ${message}`)],
+    "segment-retrying": ({ attempt, waitMs, sqlState, message }) => [
+      detail(`잠금을 얻지 못해 취소함: ${message} (${sqlState})`),
+      detail(`${formatDuration(waitMs)} 뒤 다시 시도합니다 (${attempt}번째).`),
+    ],
+    "segment-split": ({ sqlState, message, segments }) => [
+      detail(`한 트랜잭션으로 실행할 수 없어 취소하고 나눕니다: ${message} (${sqlState})`),
+      ...details(
+        segments.map((segment) => `  ${segment.atomic ? "트랜잭션" : "단독"}: ${segment.migrations.join(", ")}`),
+      ),
+    ],
+    "prisma-output": ({ line }) => (line.trim() === "" ? [] : [detail(`prisma: ${line}`)]),
+    "invalid-index-dropped": ({ index }) => [detail(`실패한 CONCURRENTLY가 남긴 INVALID 인덱스 삭제: ${index}`)],
+    "rolled-back": () => ["↩️  트랜잭션이 취소되어 데이터베이스는 배포 전 상태 그대로입니다. 복원이 필요하지 않습니다."],
+    "stopped-at-boundary": ({ applied, notApplied }) => [
+      "⏸️  마이그레이션 경계에서 멈췄습니다. 적용된 마이그레이션은 모두 온전합니다.",
+      detail(`적용됨: ${applied.join(", ")}`),
+      detail(`적용되지 않음: ${notApplied.join(", ")}`),
+    ],
+    "restore-not-proven": ({ reasons }) => [
+      detail("자동 복원을 하지 않습니다. 다른 클라이언트가 쓰지 않았다는 것을 증명할 수 없습니다:"),
+      ...details(reasons.map((reason) => `  ${reason}`)),
+    ],
+    pruned: ({ paths, kept }) => [
+      detail(paths.length === 0 ? `삭제할 백업 없음, 보관 ${kept}개` : `삭제 ${paths.length}개, 보관 ${kept}개`),
+      ...details(paths.map((path) => `  ${path}`)),
+    ],
+    warning: ({ warning }) =>
+      // The union is matched by its own key, which the compiler can't see through.
+      ko.warnings[warning.about](warning as never).map((line, index) =>
+        detail(index === 0 ? `⚠️  ${line}` : `   ${line}`),
+      ),
+  },
+
+  warnings: {
+    edited: ({ migrations }) => [
+      `적용된 뒤 내용이 바뀐 마이그레이션: ${migrations.length}건`,
+      ...formatList(migrations),
+    ],
+    missing: ({ migrations }) => [
+      `적용되었지만 폴더에 없는 마이그레이션: ${migrations.length}건`,
+      ...formatList(migrations),
+    ],
+    late: ({ migrations }) => [
+      `이미 적용된 것보다 이름이 앞서는 마이그레이션: ${migrations.length}건 (Prisma처럼 적용합니다)`,
+      ...formatList(migrations),
+    ],
+    order: ({ bytes, prisma, followed }) => [
+      `이름 순서가 다릅니다. 적용 순서: ${followed === "bytes" ? "바이트 순서" : "Prisma 6.6 이상"} (MIGRATION_ORDER)`,
+      `바이트 순서: ${bytes.join(", ")}`,
+      `Prisma 6.6 이상: ${prisma.join(", ")}`,
+    ],
+    normalisation: ({ names }) => [
+      "유니코드 정규화만 다른 이름이 적용 이력에 있습니다. 다른 마이그레이션으로 취급합니다.",
+      ...formatList(names),
+    ],
+    "empty-folder": ({ path }) => [`마이그레이션 폴더가 비어 있습니다: ${path}`],
+    "non-atomic": ({ migrations, reasons }) => [
+      `PostgreSQL이 하나의 트랜잭션을 허용하지 않는 마이그레이션: ${migrations.join(", ")}`,
+      ...reasons,
+    ],
+    "backup-dir-in-container": ({ path }) => [
+      `백업 폴더가 컨테이너 안에 있어 컨테이너와 함께 사라집니다. 볼륨을 연결하십시오: ${path}`,
+    ],
+    "no-tls": ({ host }) => [`TLS 없이 원격 서버에 연결합니다: ${host} (sslmode=require 권장)`],
+    "invalid-index": ({ indexes }) => [`INVALID 상태의 인덱스가 있습니다: ${indexes.join(", ")}`],
+    "schema-changed-by-others": () => ["배포 중에 다른 클라이언트가 스키마를 변경했습니다."],
+    prune: ({ reason }) => [`백업 정리 실패 (배포 결과에는 영향이 없습니다): ${reason}`],
+    unlock: ({ reason }) => [`배포 잠금 해제 실패 (연결이 끝나면 풀립니다): ${reason}`],
+    verify: ({ reason }) => [`적용 후 확인 실패: ${reason}`],
+    cleanup: ({ reason }) => [`정리 실패: ${reason}`],
+  },
+
+  errors: {
+    SETTINGS_INVALID: ({ problems }) => ({
+      summary: `설정 오류 ${problems.length}건`,
+      details: problems.map(describeProblem),
+      next: ["deploy --help"],
+    }),
+    MIGRATIONS_DIR_NOT_FOUND: ({ path }) => ({
+      summary: `마이그레이션 폴더 없음: ${path}`,
+      next: ["MIGRATIONS_DIR 또는 --migrations-dir 값을 확인하십시오."],
+    }),
+    MIGRATIONS_DIR_UNREADABLE: ({ path, reason }) => ({
+      summary: `마이그레이션 폴더를 읽을 수 없음: ${path} (${reason})`,
+      next: ["폴더의 권한과 소유자를 확인하십시오."],
+    }),
+    HISTORY_FAILED: ({ migrations }) => ({
+      summary: `실패한 마이그레이션 ${migrations.length}건`,
+      details: migrations.map(({ name, startedAt }) => `${name} (시작: ${startedAt})`),
+      next: [
+        "데이터베이스에서 직접 되돌렸다면: npx prisma migrate resolve --rolled-back <이름>",
+        "데이터베이스를 직접 고쳤다면: npx prisma migrate resolve --applied <이름>",
+      ],
+    }),
+    BASELINE_NEEDED: ({ schema, tables, migrations }) => ({
+      summary: `적용 이력 없이 테이블이 있는 데이터베이스 (스키마 ${schema}, 테이블 ${tables.length}개)`,
+      details: formatList(tables),
+      next: [
+        "이미 반영된 마이그레이션을 기준선으로 표시하십시오:",
+        ...migrations.slice(0, 3).map((name) => `npx prisma migrate resolve --applied ${name}`),
+      ],
+    }),
+    SCRIPT_MISSING: ({ migrations }) => ({
+      summary: `migration.sql 파일이 없는 마이그레이션 ${migrations.length}건`,
+      details: formatList(migrations),
+      next: ["파일을 되살리거나 폴더를 삭제하십시오."],
+    }),
+    SCRIPT_UNREADABLE: ({ path, reason }) => ({
+      summary: `파일을 읽을 수 없음: ${path} (${reason})`,
+      next: ["파일의 권한과 소유자를 확인하십시오."],
+    }),
+    SCRIPT_NOT_UTF8: ({ path, byteOffset }) => ({
+      summary: `UTF-8이 아닌 파일: ${path} (바이트 ${byteOffset})`,
+      next: ["파일을 UTF-8(BOM 없음)로 저장하십시오."],
+    }),
+    PROVIDER_MISMATCH: ({ path, found }) => ({
+      summary: `migration_lock.toml의 provider 값이 postgresql과 다름: ${found}`,
+      details: [path],
+      next: ['파일에 다음 줄이 있어야 합니다: provider = "postgresql"'],
+    }),
+    HISTORY_IN_OTHER_SCHEMA: ({ expected, found, user }) => ({
+      summary: `적용 이력을 찾을 스키마가 분명하지 않음: 예상 ${expected}, 검색 경로 ${found || "없음"}`,
+      next: [
+        `연결 문자열에 ?schema=${expected} 값을 명시하십시오.`,
+        `역할 이름과 같은 스키마 또는 search_path 설정을 확인하십시오 (역할: ${user}).`,
+      ],
+    }),
+    HISTORY_UNREADABLE: ({ server }) => ({
+      summary: "_prisma_migrations 테이블을 읽을 수 없음",
+      details: describeServer(server),
+      next: ["테이블의 권한과 열을 확인하십시오."],
+    }),
+    HISTORY_EDITED: ({ migrations }) => ({
+      summary: `적용된 뒤 내용이 바뀐 마이그레이션 ${migrations.length}건`,
+      details: formatList(migrations),
+      next: [
+        "파일을 적용 당시의 내용으로 되돌리고, 변경은 새 마이그레이션에 넣으십시오.",
+        "허용하려면: --on-edited warn",
+      ],
+    }),
+    HISTORY_MISSING: ({ migrations }) => ({
+      summary: `적용되었지만 폴더에 없는 마이그레이션 ${migrations.length}건`,
+      details: formatList(migrations),
+      next: ["폴더를 되살리십시오.", "허용하려면: --on-missing warn"],
+    }),
+    LEDGER_UNSUPPORTED: ({ schema }) => ({
+      summary: `Prisma 8의 적용 이력만 있는 데이터베이스 (스키마 ${schema})`,
+      next: ["이 버전은 Prisma 5-7의 _prisma_migrations 테이블을 읽습니다."],
+    }),
+    TOOL_NOT_FOUND: ({ tool }) => ({
+      summary: `PostgreSQL 클라이언트 프로그램 없음: ${tool}`,
+      next: ["Alpine: apk add --no-cache postgresql-client", "Debian/Ubuntu: apt-get install -y postgresql-client"],
+    }),
+    TOOL_TOO_OLD: ({ tool, path, toolVersion, serverVersion }) => ({
+      summary: `${tool} ${toolVersion} 버전은 PostgreSQL ${serverVersion} 서버를 백업할 수 없음`,
+      details: [path],
+      next: [`서버와 같거나 더 새로운 주 버전의 postgresql-client 패키지를 설치하십시오.`],
+    }),
+    TOOL_FAILED: ({ tool, reason }) => ({ summary: `${tool} 실행 실패: ${reason}`, next: [`${tool} --version`] }),
+    BACKUP_DIR_UNUSABLE: ({ path, reason }) => ({
+      summary: `백업 폴더를 쓸 수 없음: ${path} (${reason})`,
+      next: [`mkdir -p ${path}`, "chown -R <앱 사용자> 로 소유자를 맞추거나 BACKUP_DIR 값을 바꾸십시오."],
+    }),
+    BACKUP_NO_SPACE: ({ path, availableBytes, neededBytes }) => ({
+      summary: `백업 공간 부족: ${path} (남음 ${formatBytes(availableBytes)}, 필요 ${formatBytes(neededBytes)})`,
+      next: ["공간을 확보하거나 BACKUP_DIR 값을 바꾸십시오."],
+    }),
+    BACKUP_FAILED: ({ tool, exitCode, output }) => ({
+      summary: `백업 실패: ${tool}${exitCode === undefined ? "" : ` (종료 코드 ${exitCode})`}`,
+      details: output.trim().split("\n").slice(-6),
+      next: ["원인을 고친 뒤 다시 배포하십시오."],
+    }),
+    BACKUP_NOT_VERIFIED: ({ path, reason }) => ({
+      summary: `백업 검증 실패: ${path}`,
+      details: [reason],
+      next: ["디스크 상태를 확인하고 다시 배포하십시오."],
+    }),
+    SCRIPT_INVALID: ({ migration, server }) => ({
+      summary: `실행할 수 없는 마이그레이션: ${migration}`,
+      details: describeServer(server),
+      next: ["migration.sql 파일을 고치십시오."],
+    }),
+    POOLER_IN_TRANSACTION_MODE: ({ host, port }) => ({
+      summary: `트랜잭션 모드 풀러를 거친 연결: ${host}:${port}`,
+      next: ["풀러를 거치지 않는 주소를 DIRECT_URL에 지정하십시오."],
+    }),
+    PRISMA_CLI_NOT_FOUND: ({ directory }) => ({
+      summary: `Prisma CLI 없음: ${directory}`,
+      next: ["npm install prisma", "또는 MIGRATE_ENGINE=native 값을 쓰십시오."],
+    }),
+    RIGHTS_MISSING: ({ reason }) => ({
+      summary: `권한 부족: ${reason}`,
+      next: ["DATABASE_URL의 역할을 확인하십시오."],
+    }),
+    NO_AUTOMATIC_RESTORE: ({ migrations, reasons }) => ({
+      summary: `반쯤 적용될 수 있으나 자동 복원이 불가능한 마이그레이션: ${migrations.join(", ")}`,
+      details: reasons,
+      next: ["마이그레이션을 나누거나, 위험을 받아들이려면: --accept-manual-restore"],
+    }),
+    BACKUP_FORMAT_UNSUITABLE: ({ reason }) => ({
+      summary: `plain 형식으로는 자동 복원이 불가능함: ${reason}`,
+      next: ["BACKUP_FORMAT=auto 또는 custom 값을 쓰십시오."],
+    }),
+    DATABASE_UNREACHABLE: ({ host, port, reason, waitedMs }) => ({
+      summary: `데이터베이스에 연결할 수 없음: ${host}:${port} (${reason}, ${formatDuration(waitedMs)} 동안 시도)`,
+      next: ["서버가 실행 중인지, 주소와 방화벽이 맞는지 확인하십시오."],
+    }),
+    DATABASE_STARTING: ({ host, port, waitedMs }) => ({
+      summary: `데이터베이스가 아직 시작 중: ${host}:${port} (${formatDuration(waitedMs)} 동안 기다림)`,
+      next: ["더 오래 기다리려면: --wait 5m"],
+    }),
+    AUTHENTICATION_FAILED: ({ user, host, reason }) => ({
+      summary: `인증 실패: 역할 ${user}, 서버 ${host}`,
+      details: [reason],
+      next: ["DATABASE_URL의 역할과 비밀번호를 확인하십시오."],
+    }),
+    DATABASE_NOT_FOUND: ({ database, host }) => ({
+      summary: `데이터베이스 없음: ${database} (서버 ${host})`,
+      next: ["deploy --create-database", `또는: createdb ${database}`],
+    }),
+    DATABASE_REFUSED: ({ server }) => ({
+      summary: "데이터베이스가 연결을 거부함",
+      details: describeServer(server),
+      next: ["서버의 상태를 확인한 뒤 다시 배포하십시오."],
+    }),
+    DATABASE_READ_ONLY: ({ inRecovery }) => ({
+      summary: inRecovery ? "읽기 전용 서버 (복제본)" : "읽기 전용 데이터베이스",
+      next: [inRecovery ? "주 서버의 주소를 지정하십시오." : "default_transaction_read_only 설정을 확인하십시오."],
+    }),
+    TLS_FAILED: ({ host, reason }) => ({
+      summary: `TLS 연결 실패: ${host}`,
+      details: [reason],
+      next: ["sslmode, sslaccept, sslcert 값을 확인하십시오."],
+    }),
+    SERVER_TOO_OLD: ({ serverVersion, minimum }) => ({
+      summary: `지원하지 않는 PostgreSQL 버전: ${serverVersion} (최소 ${minimum})`,
+      next: ["서버를 업그레이드하십시오."],
+    }),
+    CONNECTION_LOST: ({ during, reason }) => ({
+      summary: `데이터베이스 연결 끊김: ${during}`,
+      details: [reason],
+      next: ["서버와 네트워크를 확인한 뒤 다시 배포하십시오."],
+    }),
+    DEADLINE_EXCEEDED: ({ during, deadlineMs }) => ({
+      summary: `시간 초과 (${formatDuration(deadlineMs)}): ${during}`,
+      next: ["서버의 부하와 네트워크를 확인한 뒤 다시 배포하십시오."],
+    }),
+    STATEMENT_FAILED: ({ during, server }) => ({
+      summary: `데이터베이스 오류: ${during}`,
+      details: describeServer(server),
+      next: ["원인을 고친 뒤 다시 배포하십시오."],
+    }),
+    LOCK_NOT_ACQUIRED: ({ holder, waitedMs }) => ({
+      summary: `다른 배포가 끝나지 않음 (${formatDuration(waitedMs)} 동안 기다림)`,
+      ...(holder === undefined
+        ? {}
+        : {
+            details: [`pid ${holder.pid}, ${holder.applicationName || "이름 없음"}, ${holder.clientAddress ?? "로컬"}`],
+          }),
+      next: ["다른 배포가 끝난 뒤 다시 실행하십시오.", "더 오래 기다리려면: --lock-wait 30m"],
+    }),
+    APP_NOT_FOUND: ({ command }) => ({
+      summary: `앱 명령을 찾을 수 없음: ${command}`,
+      next: ["-- 뒤의 명령과 PATH 값을 확인하십시오."],
+    }),
+    APP_NOT_EXECUTABLE: ({ path, reason }) => ({
+      summary: `앱 명령을 실행할 수 없음: ${path} (${reason})`,
+      next: [`chmod +x ${path}`],
+    }),
+    INTERRUPTED: ({ signal }) => ({ summary: `중단됨: ${signal}`, next: ["다시 배포하십시오."] }),
+    MIGRATION_FAILED: ({ migration, server }) => ({
+      summary: `마이그레이션 실패: ${migration}`,
+      details: describeServer(server),
+      next: [`고칠 곳: ${migration}/migration.sql`],
+    }),
+    MIGRATION_BROKE_TRANSACTION: ({ migration, reason }) => ({
+      summary: `트랜잭션을 스스로 끝내거나 열어 둔 마이그레이션: ${migration}`,
+      details: [reason],
+      next: [`${migration}/migration.sql 파일의 BEGIN/COMMIT 짝을 맞추십시오.`],
+    }),
+    MIGRATION_LEFT_SESSION_CHANGED: ({ migration, reason }) => ({
+      summary: `세션 설정을 바꾸고 되돌리지 않은 마이그레이션: ${migration}`,
+      details: [reason],
+      next: ["SET 대신 SET LOCAL을 쓰십시오."],
+    }),
+    PRISMA_CLI_FAILED: ({ exitCode, signal, output }) => ({
+      summary: `prisma migrate deploy 실패 (${exitCode === undefined ? `신호 ${signal ?? "?"}` : `종료 코드 ${exitCode}`})`,
+      details: output.trim().split("\n").slice(-8),
+      next: ["위의 Prisma 오류를 고치십시오."],
+    }),
+    COMMIT_UNKNOWN: ({ transactionId, reason }) => ({
+      summary: `COMMIT 결과를 알 수 없음 (트랜잭션 ${transactionId})`,
+      details: [reason],
+      next: [`SELECT pg_xact_status('${transactionId}'::xid8);`],
+    }),
+    VERIFY_FAILED: ({ migrations }) => ({
+      summary: "적용 후 이력이 예상과 다름",
+      details: formatList(migrations),
+      next: ["npx prisma migrate status"],
+    }),
+    RESTORE_FAILED: ({ tool, exitCode, output }) => ({
+      summary: `복원 실패: ${tool}${exitCode === undefined ? "" : ` (종료 코드 ${exitCode})`}`,
+      details: output.trim().split("\n").slice(-6),
+      next: [checkBackups],
+    }),
+    RESTORE_NOT_PROVEN: ({ reasons }) => ({
+      summary: "다른 클라이언트의 쓰기가 없었다는 증명 불가",
+      details: reasons,
+      next: [checkBackups],
+    }),
+    RESTORE_DIFFERS: ({ differences }) => ({
+      summary: "복원 결과가 백업과 다름",
+      details: differences,
+      next: [checkBackups],
+    }),
+  },
+
+  states: {
+    untouched: "데이터베이스는 변경되지 않았습니다. 앱을 시작하지 않았습니다.",
+    "as-before": "데이터베이스는 배포 전과 같습니다. 앱을 시작하지 않았습니다.",
+    "at-boundary": "앞의 마이그레이션은 온전히 적용되었고 나머지는 적용되지 않았습니다. 앱을 시작하지 않았습니다.",
+    migrated: "데이터베이스는 최신 상태입니다. 앱을 시작하지 못했습니다.",
+    unknown: "데이터베이스가 변경되었을 수 있습니다. 더는 아무것도 건드리지 않았고 앱을 시작하지 않았습니다.",
+  },
+
+  settingProblem: describeProblem,
+
+  labels: {
+    stopped: (summary) => `❌ 배포 중단: ${summary}`,
+    state: "상태",
+    next: "다음",
+    code: (code, exitCode) => `코드  ${code} (종료 코드 ${exitCode})`,
+    bug: "예상하지 못한 오류입니다. 이 프로그램의 버그이니 아래 내용과 함께 알려 주십시오.",
+    usage: "사용법: deploy [명령] [플래그] [-- 앱 명령...]",
+    commands: "명령",
+    settings: "설정 (플래그, 환경 변수, 기본값)",
+    default: "기본값",
+    required: "필수",
+    exitCodes:
+      "종료 코드: 0 성공, 2 설정, 3 이력, 4 사전 점검·백업, 5 실패(배포 전 상태), 6 사람이 확인, 7 연결, 8 경계, 75 다른 배포",
+  },
+  commandHelp: {
+    deploy: "상태 확인, 백업, 마이그레이션, 정리, 앱 시작",
+    status: "적용 이력과 폴더를 비교해 보여 줍니다 (0 최신, 3 차단, 10 적용 대기).",
+    plan: "무엇을 할지 보여 줍니다. 아무것도 바꾸지 않습니다.",
+  },
+  status: {
+    applied: (count) => `적용됨: ${count}건`,
+    pending: (count) => `적용 대기: ${count}건`,
+    running: (count) => `실행 중: ${count}건`,
+    failed: (count) => `실패: ${count}건`,
+    rolledBack: (count) => `되돌림 표시됨: ${count}건`,
+    missing: (count) => `폴더에 없음: ${count}건`,
+    edited: (count) => `내용 변경됨: ${count}건`,
+    late: (count) => `순서 어긋남: ${count}건`,
+    upToDate: "데이터베이스 스키마가 최신 상태입니다.",
+  },
+};
+
+function describeProblem(problem: SettingProblem): string {
+  switch (problem.kind) {
+    case "unknown-flag":
+      return `알 수 없는 플래그: ${problem.flag}${problem.nearest === undefined ? "" : ` (혹시 ${problem.nearest}?)`}`;
+    case "unknown-command":
+      return `알 수 없는 명령: ${problem.command}${
+        problem.nearest === undefined ? " (앱 명령은 -- 뒤에 씁니다)" : ` (혹시 ${problem.nearest}?)`
+      }`;
+    case "surplus":
+      return `남는 인자: ${problem.argument} (앱 명령은 -- 뒤에 씁니다)`;
+    case "missing":
+      return `필수 환경 변수가 없습니다: ${problem.name}`;
+    case "missing-value":
+      return `값이 필요합니다: ${problem.flag}`;
+    case "unexpected-value":
+      return `값을 받지 않는 플래그: ${problem.flag}`;
+    case "invalid":
+      return `${problem.name}: 잘못된 값 '${problem.value}', ${describeExpectation(problem.expected)}`;
+    case "invalid-url":
+      return `${problem.name}: ${describeUrlProblem(problem.reason)}`;
+    case "unreadable-file":
+      return `${problem.name}: 파일을 읽을 수 없습니다: ${problem.path} (${problem.reason})`;
+  }
+}
+
+function describeExpectation(expected: SettingExpectation): string {
+  switch (expected.kind) {
+    case "whole-number":
+      return `${expected.minimum} 이상의 정수여야 합니다.`;
+    case "duration":
+      return "시간이어야 합니다 (예: 500ms, 3s, 15m, 1h).";
+    case "one-of":
+      return `다음 중 하나여야 합니다: ${expected.values.join(", ")}`;
+    case "path":
+      return "경로여야 합니다.";
+    case "text":
+      return "비어 있을 수 없습니다.";
+  }
+}
+
+function describeUrlProblem(problem: UrlProblem): string {
+  switch (problem.kind) {
+    case "empty":
+      return "비어 있습니다.";
+    case "not-a-url":
+      return "연결 문자열이 아닙니다 (예: postgresql://사용자:비밀번호@호스트:5432/데이터베이스).";
+    case "scheme":
+      return `postgresql:// 또는 postgres:// 주소여야 합니다 (현재: ${problem.scheme}://).`;
+    case "accelerate":
+      return "Prisma Accelerate 주소로는 배포할 수 없습니다. 데이터베이스의 직접 주소를 쓰십시오.";
+    case "several-hosts":
+      return "호스트는 하나만 쓸 수 있습니다.";
+    case "port":
+      return `잘못된 포트: ${problem.value}`;
+    case "percent-encoding":
+      return `특수 문자를 퍼센트 인코딩해야 합니다 (예: # → %23, % → %25). 위치: ${
+        { user: "사용자", password: "비밀번호", host: "호스트" }[problem.part]
+      }`;
+    case "parameter":
+      return `잘못된 매개변수 값: ${problem.name}=${problem.value}`;
+  }
+}

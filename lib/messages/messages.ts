@@ -1,0 +1,65 @@
+/**
+ * What a language has to say: words for every event, warning, error, state and setting problem.
+ *
+ * A language without one of them is a compile error. Values come in as data; no language sees a secret.
+ */
+import type { ErrorCode, ErrorFields, ServerMessage, SettingProblem } from "../errors.ts";
+import type { Event, Warning } from "../events.ts";
+import type { DatabaseState } from "../outcome.ts";
+
+/** A line of the log; `detail` lines stand indented under the specification's own. */
+export type Line = string | { readonly detail: string };
+
+export interface ErrorWords {
+  /** What happened, one line. */
+  readonly summary: string;
+  /** What the server or the tool said, where that helps. */
+  readonly details?: readonly string[];
+  /** What to do, one to three things, commands ready to copy. */
+  readonly next: readonly string[];
+}
+
+export interface Messages {
+  readonly events: { readonly [K in Event["kind"]]: (event: Extract<Event, { kind: K }>) => readonly Line[] };
+  readonly warnings: {
+    // Not Extract, which finds nothing for a member that stands for several kinds.
+    readonly [K in Warning["about"]]: (warning: Warning & { readonly about: K }) => readonly string[];
+  };
+  readonly errors: { readonly [C in ErrorCode]: (fields: ErrorFields[C]) => ErrorWords };
+  /** What is true of the database now, with whether the app was started. */
+  readonly states: { readonly [S in DatabaseState]: string };
+  readonly settingProblem: (problem: SettingProblem) => string;
+  readonly labels: {
+    readonly stopped: (summary: string) => string;
+    readonly state: string;
+    readonly next: string;
+    readonly code: (code: string, exitCode: number) => string;
+    readonly bug: string;
+    readonly usage: string;
+    readonly commands: string;
+    readonly settings: string;
+    readonly default: string;
+    readonly required: string;
+    readonly exitCodes: string;
+  };
+  readonly commandHelp: { readonly deploy: string; readonly status: string; readonly plan: string };
+  readonly status: {
+    readonly applied: (count: number) => string;
+    readonly pending: (count: number) => string;
+    readonly running: (count: number) => string;
+    readonly failed: (count: number) => string;
+    readonly rolledBack: (count: number) => string;
+    readonly missing: (count: number) => string;
+    readonly edited: (count: number) => string;
+    readonly late: (count: number) => string;
+    readonly upToDate: string;
+  };
+}
+
+/** The server's words on one line each, as psql shows them. They are never translated. */
+export function describeServer(server: ServerMessage): string[] {
+  const lines = [`${server.message} (${server.sqlState})`];
+  if (server.detail !== undefined) lines.push(`DETAIL: ${server.detail}`);
+  if (server.hint !== undefined) lines.push(`HINT: ${server.hint}`);
+  return lines;
+}

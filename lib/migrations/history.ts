@@ -1,0 +1,139 @@
+/**
+ * The applied history: the rows of `_prisma_migrations` and what must be known about the server with them.
+ *
+ * One round trip when the table exists. Nothing here writes.
+ */
+import type { ServerMessage } from "../errors.ts";
+import { DeployError } from "../errors.ts";
+import { DEPLOY_LOCK_KEY } from "../postgres/deploy-lock-key.ts";
+import type { Session } from "../postgres/session.ts";
+import { ServerError } from "../postgres/session.ts";
+
+/** A row of `_prisma_migrations`. Times are ISO 8601 as the server renders them. */
+export interface MigrationRow {
+  readonly id: string;
+  readonly name: string;
+  readonly checksum: string;
+  readonly startedAt: string;
+  readonly finishedAt: string | null;
+  readonly rolledBackAt: string | null;
+  readonly appliedStepsCount: number;
+}
+
+export interface ServerFacts {
+  /** `server_version_num`, for example 150018. */
+  readonly versionNumber: number;
+  readonly version: string;
+  readonly database: string;
+  readonly user: string;
+  readonly inRecovery: boolean;
+  /** New transactions are read-only for this session. */
+  readonly readOnly: boolean;
+}
+
+export interface History {
+  readonly server: ServerFacts;
+  /** The schema that holds the table. Undefined where there is no table yet. */
+  readonly schema: string | undefined;
+  /** Ordered by start, then id. */
+  readonly rows: readonly MigrationRow[];
+  /** Somebody holds Prisma's lock, so an unfinished row may be a running migration. */
+  readonly lockHeld: boolean;
+  /** What is in the target schema; only read where there is no table. */
+  readonly baseline: Baseline | undefined;
+}
+
+export interface Baseline {
+  /** Ordinary tables of the target schema, as Prisma looks for them. */
+  readonly tables: readonly string[];
+  /** Where an unqualified CREATE TABLE would go. Null where no schema of the search path exists. */
+  readonly currentSchema: string | null;
+  /** The schema of Prisma 8's ledger is there. */
+  readonly hasContractLedger: boolean;
+}
+
+/** The default of Prisma's `schema` parameter. */
+export const DEFAULT_SCHEMA = "public";
+
+const UNDEFINED_TABLE = "42P01";
+
+const SERVER_FACTS = `
+  current_setting('server_version_num')::int AS "versionNumber",
+  current_setting('server_version') AS "version",
+  current_database() AS "database",
+  current_user AS "user",
+  pg_is_in_recovery() AS "inRecovery",
+  current_setting('transaction_read_only') = 'on' AS "readOnly"`;
+
+const LOCK_HELD = `
+  EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = 0 AND objid = ${DEPLOY_LOCK_KEY} AND objsubid = 1 AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND pid <> pg_backend_pid()
+  ) AS "lockHeld"`;
+
+/** Unqualified on purpose: the table is where Prisma would find it, through the session's search path. */
+const READ_ROWS = `SELECT ${SERVER_FACTS}, ${LOCK_HELD},
+  (SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE c.oid = '_prisma_migrations'::regclass) AS "schema",
+  (SELECT coalesce(json_agg(json_build_object(
+     'id', id, 'name', migration_name, 'checksum', checksum, 'startedAt', started_at, 'finishedAt', finished_at,
+     'rolledBackAt', rolled_back_at, 'appliedStepsCount', applied_steps_count) ORDER BY started_at, id), '[]')
+   FROM _prisma_migrations) AS "rows"`;
+
+type RowsAnswer = ServerFacts & { lockHeld: boolean; schema: string; rows: readonly MigrationRow[] };
+type BaselineAnswer = ServerFacts & { lockHeld: boolean } & Baseline;
+
+/**
+ * Reads the history as Prisma would, through the session's search path.
+ *
+ * @param schema the `schema` parameter of the connection string, or `public`
+ * @throws HISTORY_IN_OTHER_SCHEMA where the search path leads to another schema than Prisma checks (its `$user` trap)
+ * @throws HISTORY_UNREADABLE where the table is there but can't be read
+ * @see schema-engine/connectors/sql-schema-connector/src/flavour.rs, load_migrations_table
+ */
+export async function readHistory(session: Session, schema: string, deadlineMs: number): Promise<History> {
+  const read = { during: "read _prisma_migrations", deadlineMs };
+  try {
+    const [answer] = await session.query<RowsAnswer>(READ_ROWS, read);
+    if (answer === undefined) throw new Error("the history query returned no row");
+    if (answer.schema !== schema) throw otherSchema(schema, answer.schema, answer.user);
+    return { ...historyOf(answer), schema: answer.schema, rows: answer.rows, baseline: undefined };
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error;
+    if (error.server.sqlState !== UNDEFINED_TABLE) throw unreadable(error.server, error);
+    return await readBaseline(session, schema, deadlineMs);
+  }
+}
+
+/** A history without a table: what stands in the schema decides between an empty database and one that needs a baseline. */
+async function readBaseline(session: Session, schema: string, deadlineMs: number): Promise<History> {
+  const [answer] = await session.query<BaselineAnswer>(
+    `SELECT ${SERVER_FACTS}, ${LOCK_HELD}, current_schema() AS "currentSchema",
+       to_regnamespace('prisma_contract') IS NOT NULL AS "hasContractLedger",
+       (SELECT coalesce(json_agg(c.relname ORDER BY c.relname), '[]')
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND n.nspname = $1) AS "tables"`,
+    { during: "read the schema", deadlineMs, parameters: [schema] },
+  );
+  if (answer === undefined) throw new Error("the baseline query returned no row");
+  const { tables, currentSchema, hasContractLedger } = answer;
+  // The table is there, but not on the search path: Prisma would create a second one, and so would we.
+  if (tables.includes("_prisma_migrations")) throw otherSchema(schema, currentSchema ?? "", answer.user);
+  if (currentSchema !== null && currentSchema !== schema) throw otherSchema(schema, currentSchema, answer.user);
+  return { ...historyOf(answer), schema: undefined, rows: [], baseline: { tables, currentSchema, hasContractLedger } };
+}
+
+function historyOf(answer: ServerFacts & { lockHeld: boolean }): Pick<History, "server" | "lockHeld"> {
+  const { versionNumber, version, database, user, inRecovery, readOnly, lockHeld } = answer;
+  return { server: { versionNumber, version, database, user, inRecovery, readOnly }, lockHeld };
+}
+
+function otherSchema(expected: string, found: string, user: string): DeployError {
+  return new DeployError("HISTORY_IN_OTHER_SCHEMA", { expected, found, user });
+}
+
+function unreadable(server: ServerMessage, cause: unknown): DeployError {
+  return new DeployError("HISTORY_UNREADABLE", { server }, { cause });
+}

@@ -1,0 +1,143 @@
+/** One database: opens sessions and runs libpq's tools on it, and counts the sessions that we cause there. */
+import { type Output, type RunResult, run } from "../system/exec.ts";
+import { libpqEnvironment } from "./libpq.ts";
+import { makeSession, ServerError, type Session } from "./session.ts";
+import type { ClientTool } from "./tools.ts";
+import type { ConnectionTarget } from "./url.ts";
+
+export interface OpenOptions {
+  /** Settings of the session, sent when it connects: no round trip. Names that the server does not know refuse it. */
+  readonly settings?: Readonly<Record<string, string>>;
+  readonly onNotice?: (notice: { severity: string; message: string }) => void;
+  /**
+   * For a session that migrates: no timeout of the role or the database ends it, and the server notices when we die.
+   * Connects at once and costs a round trip.
+   */
+  readonly isMigrating?: boolean;
+}
+
+export interface ToolOptions {
+  /** How many sessions the tool opens when it succeeds: pg_dump 1, with `--jobs=N` N + 1. */
+  readonly sessions: number;
+  readonly settings?: Readonly<Record<string, string>>;
+  readonly stdin?: { readonly fd: number };
+  readonly stdout?: Output;
+  readonly stderr?: Output;
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface Database {
+  readonly target: ConnectionTarget;
+  /**
+   * Sessions of ours and of our tools that the server has let in so far. Never more than the server has counted: a tool
+   * that fails is not counted, so that a session of somebody else can't hide behind it.
+   */
+  readonly sessionsOpened: number;
+  /** Counts sessions that something else opened for us, for example the Prisma CLI. */
+  addSessions(count: number): void;
+  /**
+   * A new session. It connects with its first statement, which therefore carries what connecting can meet:
+   * DATABASE_UNREACHABLE, DATABASE_STARTING, AUTHENTICATION_FAILED, DATABASE_NOT_FOUND, DATABASE_REFUSED, TLS_FAILED.
+   *
+   * @param purpose shown in `pg_stat_activity` behind our name
+   */
+  open(purpose: string, options?: OpenOptions): Promise<Session>;
+  /** Runs a tool of libpq on this database. The password is in its environment only, and it never asks for one. */
+  runTool(tool: ClientTool, args: readonly string[], options: ToolOptions): Promise<RunResult>;
+}
+
+const APPLICATION_NAME = "prisma-safe-deploy";
+const SETTINGS_DEADLINE_MS = 30_000;
+
+/** Nothing connects yet. */
+export function makeDatabase(target: ConnectionTarget, applicationName: string = APPLICATION_NAME): Database {
+  let sessionsOpened = 0;
+  let isEncrypted: boolean | undefined;
+  const addSessions = (count: number) => {
+    sessionsOpened += count;
+  };
+  return {
+    target,
+    get sessionsOpened() {
+      return sessionsOpened;
+    },
+    addSessions,
+    async open(purpose, { isMigrating = false, ...options } = {}) {
+      const session = makeSession(target, {
+        ...options,
+        applicationName: `${applicationName} ${purpose}`.trimEnd(),
+        onConnected: (connected) => {
+          addSessions(1);
+          isEncrypted = connected.isEncrypted;
+        },
+      });
+      if (isMigrating) await applyMigratingSettings(session);
+      return session;
+    },
+    async runTool(tool, args, { sessions, settings, ...options }) {
+      const environment = libpqEnvironment(target, {
+        applicationName: `${applicationName} ${tool.name}`,
+        isEncrypted,
+        systemRootsPath: target.strictTls ? await readSystemRootsPath() : undefined,
+        ...(settings === undefined ? {} : { settings }),
+      });
+      const env = { ...readToolEnvironment(), ...environment };
+      const result = await run({ file: tool.path, args: ["--no-password", ...args], env }, options);
+      if (result.exitCode === 0) addSessions(sessions);
+      return result;
+    },
+  };
+}
+
+const TIMEOUTS = [
+  "statement_timeout",
+  "lock_timeout",
+  "idle_in_transaction_session_timeout",
+  "idle_session_timeout",
+  "transaction_timeout",
+];
+
+/**
+ * Which of them exist depends on the server's version, so it is asked in the same statement. Watching the connection
+ * (server 14 and later) is impossible on some platforms of the server, and is then left out.
+ */
+async function applyMigratingSettings(session: Session): Promise<void> {
+  const apply = async (names: readonly string[]) => {
+    const list = names.map((name) => `'${name}'`).join(", ");
+    await session.query(
+      `SELECT set_config(name, CASE name WHEN 'client_connection_check_interval' THEN '2s' ELSE '0' END, false)
+       FROM pg_catalog.pg_settings WHERE name IN (${list})`,
+      { during: "set the session's timeouts", deadlineMs: SETTINGS_DEADLINE_MS },
+    );
+  };
+  try {
+    await apply([...TIMEOUTS, "client_connection_check_interval"]);
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error;
+    await apply(TIMEOUTS);
+  }
+}
+
+/** Where Debian, Alpine, Red Hat, SUSE and macOS keep the roots that they trust, unless the operator says otherwise. */
+const SYSTEM_ROOTS = [
+  "/etc/ssl/certs/ca-certificates.crt",
+  "/etc/pki/tls/certs/ca-bundle.crt",
+  "/etc/ssl/ca-bundle.pem",
+  "/etc/ssl/cert.pem",
+];
+
+async function readSystemRootsPath(): Promise<string | undefined> {
+  const { existsSync } = await import("node:fs");
+  return [process.env.SSL_CERT_FILE ?? "", ...SYSTEM_ROOTS].find((path) => path !== "" && existsSync(path));
+}
+
+/** Nothing of the user's PG* variables: those are for another client than ours. */
+function readToolEnvironment(): Record<string, string> {
+  const inherited = ["PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SystemRoot"];
+  return {
+    ...Object.fromEntries(inherited.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : []))),
+    // Messages that can be searched for.
+    LC_ALL: "C",
+  };
+}

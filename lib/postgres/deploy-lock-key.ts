@@ -1,0 +1,7 @@
+/** The key of the deploy lock, in a module of its own since the first query of every start needs nothing else of it. */
+
+/**
+ * Prisma's own advisory lock, so that a deploy and a stray `prisma migrate deploy` exclude each other.
+ * @see https://github.com/prisma/prisma-engines (schema-engine, flavour/postgres.rs, acquire_lock)
+ */
+export const DEPLOY_LOCK_KEY = 72707369;

@@ -1,0 +1,129 @@
+/**
+ * The deploy lock: Prisma's own advisory lock, taken by polling and held by the session that migrates.
+ *
+ * A blocking `pg_advisory_lock` deadlocks with a CREATE INDEX CONCURRENTLY of the holder, since the waiter's snapshot
+ * is one that the index build waits for. A poll has no snapshot between two tries.
+ */
+import { DeployError, hasCode, type LockHolder } from "../errors.ts";
+import type { Report } from "../events.ts";
+import { pause } from "../system/pause.ts";
+import type { Database } from "./database.ts";
+import { DEPLOY_LOCK_KEY } from "./deploy-lock-key.ts";
+import type { Session } from "./session.ts";
+
+export interface LockOptions {
+  /** How long to wait for the holder. */
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+  readonly tell: Report;
+}
+
+const POLL_MS = 500;
+const REPORT_EVERY_MS = 10_000;
+const STATEMENT_SHOWN_LENGTH = 120;
+const QUERY_DEADLINE_MS = 30_000;
+
+const HOLDER = `
+  SELECT l.pid, coalesce(a.application_name, '') AS "applicationName", host(a.client_addr) AS "clientAddress",
+    to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "since", a.state,
+    left(regexp_replace(a.query, '\\s+', ' ', 'g'), ${STATEMENT_SHOWN_LENGTH}) AS "statement"
+  FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+  WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = ${DEPLOY_LOCK_KEY} AND l.objsubid = 1 AND l.granted
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  LIMIT 1`;
+
+/** The lock belongs to a backend; behind a pooler the next statement may run on another one. */
+const STILL_OURS = `
+  SELECT pg_backend_pid() AS "pid", EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND objid = ${DEPLOY_LOCK_KEY} AND objsubid = 1
+      AND granted AND pid = pg_backend_pid()
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS "held"`;
+
+/**
+ * Waits for the deploy lock and returns the session that holds it.
+ *
+ * A connection that is cut while waiting is opened again: a holder that swaps databases ends every other session.
+ *
+ * @throws LOCK_NOT_ACQUIRED after `waitMs`, INTERRUPTED, POOLER_IN_TRANSACTION_MODE
+ */
+export async function acquireDeployLock(
+  database: Database,
+  openSession: () => Promise<Session>,
+  options: LockOptions,
+): Promise<Session> {
+  const startedMs = performance.now();
+  let session = await openSession();
+  let holder: LockHolder | undefined;
+  let reportedMs = Number.NEGATIVE_INFINITY;
+  for (;;) {
+    if (!session.isOpen) session = await openSession();
+    try {
+      const pid = await tryLock(session);
+      if (pid !== undefined) return await confirmLock(database, session, pid);
+      const waitedMs = performance.now() - startedMs;
+      if (performance.now() - reportedMs >= REPORT_EVERY_MS) {
+        holder = await readLockHolder(session);
+        options.tell({ kind: "lock-waiting", holder, waitedMs });
+        reportedMs = performance.now();
+      }
+      if (waitedMs >= options.waitMs) throw new DeployError("LOCK_NOT_ACQUIRED", { holder, waitedMs });
+    } catch (error) {
+      const isCut = hasCode(error, "CONNECTION_LOST") || hasCode(error, "DATABASE_REFUSED");
+      if (!isCut || performance.now() - startedMs >= options.waitMs) {
+        await session.close();
+        throw error;
+      }
+    }
+    await pause(POLL_MS, options.signal);
+  }
+}
+
+/** Releases the lock explicitly, so that a waiting deploy does not depend on when the server notices our end. */
+export async function releaseDeployLock(session: Session): Promise<void> {
+  if (!session.isOpen) return;
+  await session.query(`SELECT pg_advisory_unlock(${DEPLOY_LOCK_KEY})`, {
+    during: "release the deploy lock",
+    deadlineMs: QUERY_DEADLINE_MS,
+  });
+}
+
+/** Who holds the lock, as far as our role may see it. */
+export async function readLockHolder(session: Session): Promise<LockHolder | undefined> {
+  const rows = await session.query<{ [K in keyof LockHolder]: LockHolder[K] | null }>(HOLDER, {
+    during: "read the holder of the deploy lock",
+    deadlineMs: QUERY_DEADLINE_MS,
+  });
+  const [row] = rows;
+  if (row === undefined) return undefined;
+  return {
+    pid: row.pid ?? 0,
+    applicationName: row.applicationName ?? "",
+    clientAddress: row.clientAddress ?? undefined,
+    since: row.since ?? undefined,
+    statement: row.statement ?? undefined,
+    state: row.state ?? undefined,
+  };
+}
+
+/** The backend that got the lock, or undefined when somebody else holds it. */
+async function tryLock(session: Session): Promise<number | undefined> {
+  const [row] = await session.query<{ held: boolean; pid: number }>(
+    `SELECT pg_try_advisory_lock(${DEPLOY_LOCK_KEY}) AS "held", pg_backend_pid() AS "pid"`,
+    { during: "take the deploy lock", deadlineMs: QUERY_DEADLINE_MS },
+  );
+  return row?.held ? row.pid : undefined;
+}
+
+async function confirmLock(database: Database, session: Session, pid: number): Promise<Session> {
+  for (let statement = 0; statement < 3; statement += 1) {
+    const [row] = await session.query<{ pid: number; held: boolean }>(STILL_OURS, {
+      during: "confirm the deploy lock",
+      deadlineMs: QUERY_DEADLINE_MS,
+    });
+    if (row?.pid === pid && row.held) continue;
+    await session.close();
+    const { host, port } = database.target;
+    throw new DeployError("POOLER_IN_TRANSACTION_MODE", { host, port });
+  }
+  return session;
+}

@@ -1,0 +1,117 @@
+/** Everything that can be refused before the database or the backup folder is touched, and what was found out by it. */
+import { DeployError } from "./errors.ts";
+import type { SegmentSummary, Warning } from "./events.ts";
+import type { MigrationScript } from "./migrations/folder.ts";
+import type { ServerFacts } from "./migrations/history.ts";
+import type { Plan } from "./migrations/plan.ts";
+import type { PrismaCli } from "./migrations/prisma-engine.ts";
+import type { AnalysedScript, Segment } from "./migrations/segments.ts";
+import type { Session } from "./postgres/session.ts";
+import type { ClientTool } from "./postgres/tools.ts";
+import { isSocket } from "./postgres/url.ts";
+import type { OperationSettings } from "./operations.ts";
+
+export interface Tools {
+  readonly pgDump: ClientTool;
+  readonly pgRestore: ClientTool;
+  readonly psql: ClientTool;
+}
+
+/** What is about to run, and with what. */
+export interface Prepared {
+  readonly plan: Plan;
+  readonly server: ServerFacts;
+  readonly scripts: readonly MigrationScript[];
+  /** Empty with Prisma's engine, which cuts by itself. */
+  readonly segments: readonly Segment[];
+  readonly cli: PrismaCli | undefined;
+  readonly tools: Tools;
+  readonly warnings: readonly Warning[];
+}
+
+/** The newest server whose grammar we have: what it does not parse, no server up to it does. */
+const GRAMMAR_MAJOR = 18;
+const QUERY_DEADLINE_MS = 60_000;
+
+/** @throws the first refusal: exit codes 3, 4 and 7 */
+export async function prepareDeploy(
+  plan: Plan,
+  server: ServerFacts,
+  session: Session,
+  settings: OperationSettings,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<Prepared> {
+  if (server.readOnly) throw new DeployError("DATABASE_READ_ONLY", { inRecovery: server.inRecovery });
+  const { readScripts } = await import("./migrations/folder.ts");
+  const scripts = await readScripts(settings.migrationsDirectory, plan.pending);
+  const engine = await prepareEngine(scripts, server, settings, environment);
+  const tools = await findTools(server.versionNumber);
+  const warnings = [...connectionWarnings(session, settings), ...(await checkBackupFolder(session, settings))];
+  return { plan, server, scripts, ...engine, tools, warnings };
+}
+
+/** What is shown of the segments. */
+export function summarise(prepared: Prepared): SegmentSummary[] {
+  if (prepared.cli !== undefined) return [{ migrations: prepared.plan.pending, atomic: false }];
+  return prepared.segments.map(({ scripts, mode }) => ({
+    migrations: scripts.map(({ name }) => name),
+    atomic: mode === "atomic",
+  }));
+}
+
+async function prepareEngine(
+  scripts: readonly MigrationScript[],
+  server: ServerFacts,
+  settings: OperationSettings,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<Pick<Prepared, "segments" | "cli">> {
+  if (settings.migrateEngine === "prisma") {
+    const { findPrismaCli } = await import("./migrations/prisma-engine.ts");
+    return { segments: [], cli: await findPrismaCli(process.cwd(), environment) };
+  }
+  const { analyseScripts } = await import("./migrations/analysis.ts");
+  const { makeSegments } = await import("./migrations/segments.ts");
+  const analysed = await analyseScripts(scripts);
+  if (server.versionNumber < (GRAMMAR_MAJOR + 1) * 10_000) await refuseUnparsed(analysed);
+  return { segments: makeSegments(analysed, server.versionNumber), cli: undefined };
+}
+
+/** A script that no server of this version can parse is refused while nothing has been touched. */
+async function refuseUnparsed(scripts: readonly AnalysedScript[]): Promise<void> {
+  const broken = scripts.find(({ facts }) => facts.parseError !== undefined);
+  if (broken?.facts.parseError === undefined) return;
+  const { makeScriptLocation } = await import("./migrations/script-location.ts");
+  const { message, position } = broken.facts.parseError;
+  const server = { sqlState: "42601", message, detail: undefined, hint: undefined, position, where: undefined };
+  const location = position === undefined ? undefined : makeScriptLocation(broken.path, broken.text, position);
+  throw new DeployError("SCRIPT_INVALID", { migration: broken.name, server, location });
+}
+
+async function findTools(serverVersionNumber: number): Promise<Tools> {
+  const { findTool } = await import("./postgres/tools.ts");
+  const [pgDump, pgRestore, psql] = await Promise.all([
+    findTool("pg_dump", serverVersionNumber),
+    findTool("pg_restore", serverVersionNumber),
+    findTool("psql", serverVersionNumber),
+  ]);
+  return { pgDump, pgRestore, psql };
+}
+
+function connectionWarnings(session: Session, settings: OperationSettings): Warning[] {
+  const { target } = settings;
+  const isRemote = !isSocket(target) && !["localhost", "127.0.0.1", "::1"].includes(target.host);
+  return isRemote && session.isEncrypted === false ? [{ about: "no-tls", host: target.host }] : [];
+}
+
+async function checkBackupFolder(session: Session, settings: OperationSettings): Promise<Warning[]> {
+  const { checkFolder, isInContainerLayer } = await import("./backup/store.ts");
+  const { estimateBackupBytes } = await import("./backup/estimate.ts");
+  const [size] = await session.query<{ bytes: string }>(`SELECT pg_database_size(current_database()) AS "bytes"`, {
+    during: "read the size of the database",
+    deadlineMs: QUERY_DEADLINE_MS,
+  });
+  const format = settings.backupFormat === "custom" ? "custom" : "plain";
+  await checkFolder(settings.backupDirectory, estimateBackupBytes(format, Number(size?.bytes ?? 0)));
+  const path = settings.backupDirectory;
+  return (await isInContainerLayer(path)) ? [{ about: "backup-dir-in-container", path }] : [];
+}

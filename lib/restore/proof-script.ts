@@ -1,0 +1,96 @@
+/** The verdict of `proof.ts` as a statement of the restoring transaction, which it ends where nothing is proven. Pure. */
+import {
+  makeCountersQuery,
+  makePresenceQuery,
+  makeTransactionsQuery,
+  PLACE_QUERY,
+} from "./evidence.ts";
+import { quoteLiteral } from "../postgres/identifier.ts";
+import { listMarkReasons, type MarkedEvidence, makeExpectedSessions, type ProofReason } from "./proof.ts";
+
+export interface ProofScriptOptions {
+  readonly mark: MarkedEvidence;
+  readonly transactionIds: readonly string[];
+  /** Backends of our own sessions besides the one that restores. */
+  readonly ownPids: readonly number[];
+  /** `Database.sessionsOpened` with the session that restores. */
+  readonly sessionsOpened: number | undefined;
+}
+
+/** SQLSTATE of the refusal; its message is a JSON list of reasons. */
+export const NOT_PROVEN_STATE = "PS001";
+
+const SETTLE_ATTEMPTS_MAX = 30;
+const SETTLE_SECONDS = 0.1;
+
+/** A DO block that does nothing where a proof holds, and fails with NOT_PROVEN_STATE where none does. */
+export function makeProofBlock(options: ProofScriptOptions): string {
+  const { mark } = options;
+  return `DO $proof$
+DECLARE
+  place record;
+  presence record;
+  counters record;
+  transactions text;
+  reasons text[];
+  attempts int := 0;
+BEGIN
+  SELECT * INTO place FROM (${PLACE_QUERY}) AS x;
+  IF (place."databaseOid", place."systemIdentifier", place."timeline")
+    IS DISTINCT FROM (${[mark.place.databaseOid, mark.place.systemIdentifier, mark.place.timeline].map(asText)}) THEN
+    RAISE EXCEPTION USING ERRCODE = '${NOT_PROVEN_STATE}', MESSAGE = '["other-server"]';
+  END IF;
+  SELECT x."transactions" INTO transactions FROM (${makeTransactionsQuery(mark.snapshot, options.transactionIds)}) AS x;
+  IF transactions = 'none-committed' THEN RETURN; END IF;
+  reasons := ARRAY['transactions-' || transactions]${listMarkReasons(mark).map((reason) => ` || ${asText(reason)}`).join("")};
+  LOOP
+    PERFORM pg_stat_clear_snapshot();
+    SELECT * INTO presence FROM (${makePresenceQuery(options.ownPids)}) AS x;
+    EXIT WHEN presence."otherClients" = 0 OR attempts >= ${SETTLE_ATTEMPTS_MAX};
+    attempts := attempts + 1;
+    PERFORM pg_sleep(${SETTLE_SECONDS});
+  END LOOP;
+  SELECT * INTO counters FROM (${makeCountersQuery(mark.serverMajor)}) AS x;
+${listChecks(options).map(makeCheck).join("\n")}
+  IF cardinality(reasons) > 1 THEN
+    RAISE EXCEPTION USING ERRCODE = '${NOT_PROVEN_STATE}', MESSAGE = array_to_json(reasons)::text;
+  END IF;
+END
+$proof$;`;
+}
+
+interface Check {
+  readonly reason: ProofReason;
+  /** True where the reason stands. */
+  readonly condition: string;
+}
+
+/** The same as `judgeProof` goes by. */
+function listChecks(options: ProofScriptOptions): readonly Check[] {
+  const { counters } = options.mark;
+  const expected = makeExpectedSessions(options.mark, options);
+  const differs = (name: string, marked: string | null) => `counters."${name}" IS DISTINCT FROM ${asText(marked)}`;
+  return [
+    { reason: "clients-now", condition: `presence."otherClients" > 0` },
+    { reason: "prepared-transactions", condition: `presence."preparedTransactions" > 0` },
+    { reason: "subscriptions", condition: `presence."subscriptions" > 0` },
+    { reason: "worker-extensions", condition: `json_array_length(presence."workerExtensions") > 0` },
+    { reason: "server-restarted", condition: differs("serverStarted", counters.serverStarted) },
+    {
+      reason: "statistics-reset",
+      condition: `${differs("databaseReset", counters.databaseReset)} OR ${differs("serverReset", counters.serverReset)}`,
+    },
+    { reason: "replication-connections", condition: differs("walSenderAccesses", counters.walSenderAccesses) },
+    expected === undefined
+      ? { reason: "sessions-unknown", condition: "true" }
+      : { reason: "sessions-uncounted", condition: differs("sessions", expected) },
+  ];
+}
+
+function makeCheck({ reason, condition }: Check): string {
+  return `  IF ${condition} THEN reasons := reasons || ${asText(reason)}; END IF;`;
+}
+
+function asText(value: string | null): string {
+  return value === null ? "NULL::text" : `${quoteLiteral(value)}::text`;
+}

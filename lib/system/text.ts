@@ -1,0 +1,41 @@
+/** Text in a terminal's columns, where Hangul and emoji take two. */
+
+const GRAPHEMES = new Intl.Segmenter("und", { granularity: "grapheme" });
+
+/** Controls, marks on their own and invisible letters take no column. */
+const INVISIBLE = /^[\p{Cc}\p{Cf}\p{M}]/u;
+
+/** Drawn as a picture: by itself, or because U+FE0F asks for it. */
+const EMOJI = /^\p{Emoji_Presentation}|^\p{Emoji}\uFE0F/u;
+
+/** The wide and fullwidth ranges of https://www.unicode.org/reports/tr11/ */
+const WIDE =
+  /^[\u{1100}-\u{115F}\u{2E80}-\u{303E}\u{3041}-\u{A4CF}\u{A960}-\u{A97F}\u{AC00}-\u{D7A3}\u{F900}-\u{FAFF}\u{FE30}-\u{FE6F}\u{FF01}-\u{FF60}\u{FFE0}-\u{FFE6}\u{20000}-\u{3FFFD}]/u;
+
+/** Columns that the text takes in a terminal. A decomposed syllable counts as one letter. */
+export function displayWidth(text: string): number {
+  let columns = 0;
+  for (const { segment } of GRAPHEMES.segment(text)) columns += graphemeWidth(segment);
+  return columns;
+}
+
+function graphemeWidth(grapheme: string): number {
+  if (INVISIBLE.test(grapheme)) return 0;
+  return EMOJI.test(grapheme) || WIDE.test(grapheme) ? 2 : 1;
+}
+
+/** The text with spaces behind it up to that many columns; a longer text stays as it is. */
+export function padDisplay(text: string, columns: number): string {
+  return text + " ".repeat(Math.max(0, columns - displayWidth(text)));
+}
+
+/** The pieces with a space between them in lines of at most that many columns; a longer piece has its own line. */
+export function wrapDisplay(pieces: readonly string[], columns: number): string[] {
+  const lines: string[] = [];
+  for (const piece of pieces) {
+    const last = lines.at(-1);
+    if (last !== undefined && displayWidth(`${last} ${piece}`) <= columns) lines[lines.length - 1] = `${last} ${piece}`;
+    else lines.push(piece);
+  }
+  return lines;
+}

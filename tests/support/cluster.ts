@@ -1,0 +1,20 @@
+/**
+ * Real PostgreSQL servers for tests. A test that only needs a database takes a fresh one in the shared cluster.
+ */
+import { type Cluster, startCluster } from "../../scripts/support/private-cluster.ts";
+
+export {
+  type Cluster,
+  type ClusterOptions,
+  startCluster,
+  temporaryDirectory,
+} from "../../scripts/support/private-cluster.ts";
+
+const SHARED_KEY = Symbol.for("prisma-safe-deploy tests shared cluster");
+
+/** One cluster shared by all test files of a run, started at first use and stopped at the end. Never stop it yourself. */
+export async function sharedCluster(): Promise<Cluster> {
+  const holder = globalThis as { [SHARED_KEY]?: Promise<Cluster> };
+  holder[SHARED_KEY] ??= startCluster();
+  return await holder[SHARED_KEY];
+}

@@ -1,0 +1,233 @@
+/** The house rules that no formatter or compiler knows. An exception is a row of a table here, with its reason. */
+import { expect, test } from "bun:test";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { dirname, join, normalize, relative } from "node:path";
+
+const ROOT = dirname(import.meta.dirname);
+const FUNCTION_LINES_MAX = 60;
+const LINE_COLUMNS_MAX = 120;
+
+interface SourceFile {
+  /** From the root of the repository. */
+  readonly path: string;
+  readonly text: string;
+  readonly lines: readonly string[];
+}
+
+const LIBRARY = readFiles("lib", /\.ts$/);
+const SCRIPTS = readFiles("scripts", /\.(ts|mjs)$/);
+const PROGRAM = [...LIBRARY, ...SCRIPTS];
+
+/** Nothing imports from a line above its own. Folders of one line may import from each other as the next table says. */
+const LAYERS: readonly (readonly string[])[] = [
+  ["scripts"],
+  ["lib/cli"],
+  ["lib/deploy.ts", "lib/operations.ts", "lib/operations", "lib/health.ts"],
+  ["lib/migrations", "lib/backup", "lib/restore", "lib/app", "lib/report", "lib/messages", "lib/health"],
+  ["lib/postgres"],
+  ["lib/system"],
+  ["lib/outcome.ts", "lib/events.ts", "lib/errors.ts", "lib/version.ts"],
+];
+
+const SIBLINGS: readonly { readonly from: string; readonly to: string; readonly reason: string }[] = [
+  { from: "lib/report", to: "lib/messages", reason: "words are put to events there" },
+  { from: "lib/restore", to: "lib/backup", reason: "a restore reads what a backup has written" },
+];
+
+/** What may stand in one place only, or at the edge. */
+const RESERVED: readonly {
+  readonly what: string;
+  readonly pattern: RegExp;
+  readonly allowed: Readonly<Record<string, string>>;
+}[] = [
+  {
+    what: "console",
+    pattern: /\bconsole\.(log|error|warn|info|debug|table)\(/,
+    allowed: {
+      "scripts/build.ts": "a tool for people who work on this, with its own few lines",
+      "scripts/demo.ts": "a tool for people who try this, with its own few lines",
+      "scripts/setup.mjs": "runs before anything is installed",
+    },
+  },
+  {
+    what: "process.exit",
+    pattern: /\bprocess\.exit\(/,
+    allowed: {
+      "lib/cli/main.ts": "the second signal insists",
+      "scripts/build.ts": "entry point",
+      "scripts/deploy.ts": "entry point",
+      "scripts/health-check.ts": "entry point",
+      "scripts/setup.mjs": "entry point",
+    },
+  },
+  {
+    what: "the clock",
+    pattern: /\bDate\.now\(|\bnew Date\(\)/,
+    allowed: { "lib/cli/main.ts": "log lines carry the time of day" },
+  },
+  {
+    what: "starting a process",
+    pattern: /\bchild_process\b|\bBun\.spawn/,
+    allowed: {
+      "lib/system/exec.ts": "the only place for children of the deploy",
+      "lib/app/child.ts": "the app where the process can't be replaced: it shares our terminal and gets our signals",
+      "scripts/demo.ts": "runs the programs as a user would",
+      "scripts/setup.mjs": "runs before anything is installed",
+      "scripts/support/postgres-binaries.mjs": "used by the set-up, before anything is installed",
+      "scripts/support/private-cluster.ts": "servers of the demo and the tests, which live on beside us",
+    },
+  },
+];
+
+test("every file begins by saying what it owns", () => {
+  const silent = PROGRAM.filter(({ text }) => !/^(#!.*\n)?\/\*\*\s/.test(text));
+  expect(silent.map(({ path }) => path)).toEqual([]);
+});
+
+test(`no function is longer than ${FUNCTION_LINES_MAX} lines`, () => {
+  expect(PROGRAM.flatMap(findLongFunctions)).toEqual([]);
+});
+
+test("long functions are found, whatever their form", () => {
+  const body = "    work();\n".repeat(FUNCTION_LINES_MAX);
+  const text = [
+    `export async function first(\n  a: number,\n): Promise<void> {\n${body}}\n`,
+    `const second = (a) => {\n${body}};\n`,
+    `const third = {\n  method(a) {\n${body}  },\n};\n`,
+    `class Fourth {\n  constructor() {\n${body}  }\n}\n`,
+    `if (true) {\n${body}}\n`,
+    `function short() {\n}\n`,
+  ].join("\n");
+  const found = findLongFunctions({ path: "a.ts", text, lines: text.split("\n") });
+  expect(found).toHaveLength(4);
+});
+
+test("nothing imports upwards", () => {
+  expect(PROGRAM.flatMap(findUpwardImports)).toEqual([]);
+});
+
+test("an import upwards or from an unlisted sibling is found", () => {
+  const file = (path: string, text: string) => ({ path, text, lines: text.split("\n") });
+  expect(findUpwardImports(file("lib/system/a.ts", 'import { b } from "../postgres/b.ts";'))).toHaveLength(1);
+  expect(findUpwardImports(file("lib/app/a.ts", 'const b = await import("../backup/b.ts");'))).toHaveLength(1);
+  expect(findUpwardImports(file("lib/app/a.ts", 'import type { B } from "../system/b.ts";'))).toEqual([]);
+  expect(findUpwardImports(file("lib/new/a.ts", 'import "../system/b.ts";'))).toEqual([
+    "lib/new/a.ts: in no layer, see LAYERS",
+  ]);
+});
+
+for (const { what, pattern, allowed } of RESERVED) {
+  test(`${what}: only in its place`, () => {
+    const used = PROGRAM.filter((file) => pattern.test(withoutComments(file))).map(({ path }) => path);
+    expect(used.filter((path) => !(path in allowed))).toEqual([]);
+    // An exception that nobody needs any more is taken back.
+    expect(Object.keys(allowed).filter((path) => !used.includes(path))).toEqual([]);
+  });
+}
+
+test("nothing is left to be done later", () => {
+  const marks = new RegExp(`\\b(${["TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK"].join("|")})\\b`);
+  const files = [...PROGRAM, ...readFiles("tests", /\.(ts|js)$/), ...readFiles("bench", /\.ts$/)];
+  expect(files.filter(({ text }) => marks.test(text)).map(({ path }) => path)).toEqual([]);
+});
+
+test("no line of a comment is too long", () => {
+  const long = PROGRAM.flatMap(({ path, lines }) =>
+    lines.flatMap((line, index) =>
+      /^\s*(\*|\/\/|\/\*)/.test(line) && line.length > LINE_COLUMNS_MAX && !line.includes("://")
+        ? [`${path}:${index + 1}`]
+        : [],
+    ),
+  );
+  expect(long).toEqual([]);
+});
+
+test("no path of somebody's machine and no registry's host", () => {
+  const paths = new RegExp(["/(wo" + "rk|ro" + "ot|home/[a-z]+|Users/[A-Za-z]+)/", "registry\\.np" + "mjs"].join("|"));
+  const files = [".ci", "bench", "docs", "examples", "lib", "scripts", "tests"]
+    .flatMap((folder) => readFiles(folder, /./))
+    .concat(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "package.json", "bun.lock"].flatMap(readFileIfPresent));
+  expect(files.filter(({ text }) => paths.test(text)).map(({ path }) => path)).toEqual([]);
+});
+
+/**
+ * Functions by their layout, which the formatter guarantees: the line that opens one ends in `{`, and the first line
+ * after it with the same indentation and a `}` closes it.
+ */
+function findLongFunctions({ path, lines }: SourceFile): string[] {
+  return lines.flatMap((line, index) => {
+    if (!opensFunction(line)) return [];
+    const indent = indentOf(line);
+    const end = lines.findIndex((other, at) => at > index && indentOf(other) === indent && /^\s*\}/.test(other));
+    const start = firstLineOfSignature(lines, index, indent);
+    const count = end - start + 1;
+    return count > FUNCTION_LINES_MAX ? [`${path}:${start + 1} has ${count} lines`] : [];
+  });
+}
+
+function opensFunction(line: string): boolean {
+  if (!line.endsWith("{")) return false;
+  if (/^\s*(\} )?(if|for|while|switch|catch|else|do|try|return \{)\b/.test(line) && !/=> \{$/.test(line)) return false;
+  return /\bfunction\b/.test(line) || /=> \{$/.test(line) || /\)(: [^=]+)? \{$/.test(line);
+}
+
+/** A signature that is broken over several lines ends in a line that begins with `)`. */
+function firstLineOfSignature(lines: readonly string[], index: number, indent: number): number {
+  let start = index;
+  while (start > 0 && (indentOf(lines[start] ?? "") !== indent || /^\s*[)\]}]/.test(lines[start] ?? ""))) start--;
+  return start;
+}
+
+function indentOf(line: string): number {
+  return line.trim() === "" ? -1 : line.length - line.trimStart().length;
+}
+
+function findUpwardImports(file: SourceFile): string[] {
+  const own = layerOf(file.path);
+  if (own === undefined) return [`${file.path}: in no layer, see LAYERS`];
+  return importsOf(file).flatMap((imported) => {
+    const layer = layerOf(imported);
+    if (layer === undefined) return imported.includes("/") ? [`${imported}: in no layer, see LAYERS`] : [];
+    if (layer.rank > own.rank || layer.name === own.name) return [];
+    const isListed = SIBLINGS.some(({ from, to }) => from === own.name && to === layer.name);
+    // Modules that stand alone, such as lib/deploy.ts, are one thing with the others of their line.
+    const isOneThing = layer.rank === own.rank && /\.ts$/.test(own.name) && /\.ts$/.test(layer.name);
+    return isListed || isOneThing ? [] : [`${file.path} imports ${imported}`];
+  });
+}
+
+function importsOf({ path, text }: SourceFile): string[] {
+  const found = text.matchAll(/(?:\bfrom |\bimport\(|\bimport )"(\.[^"]+)"/g);
+  return [...found].map(([, target]) => normalize(join(dirname(path), target ?? "")));
+}
+
+/** The rank grows downwards. */
+function layerOf(path: string): { readonly rank: number; readonly name: string } | undefined {
+  for (const [rank, names] of LAYERS.entries()) {
+    const name = names.find((candidate) => path === candidate || path.startsWith(`${candidate}/`));
+    if (name !== undefined) return { rank, name };
+  }
+  return undefined;
+}
+
+function withoutComments({ lines }: SourceFile): string {
+  return lines.filter((line) => !/^\s*(\*|\/\/|\/\*)/.test(line)).join("\n");
+}
+
+function readFiles(folder: string, pattern: RegExp): SourceFile[] {
+  return readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
+    .filter((name) => pattern.test(name) && !name.includes("node_modules"))
+    .map((name) => join(ROOT, folder, name))
+    .filter((path) => statSync(path).isFile())
+    .sort()
+    .map(readSource);
+}
+
+function readFileIfPresent(name: string): SourceFile[] {
+  return statSync(join(ROOT, name), { throwIfNoEntry: false }) === undefined ? [] : [readSource(join(ROOT, name))];
+}
+
+function readSource(path: string): SourceFile {
+  const text = readFileSync(path, "utf8");
+  return { path: relative(ROOT, path), text, lines: text.split("\n") };
+}
