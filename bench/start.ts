@@ -2,7 +2,7 @@
  * What a start with nothing to do costs, as a ratio to the smallest client there is: the real `psql -XAtc 'select 1'`.
  *
  * The runs are interleaved and compared pair by pair, so that a noisy machine is noisy for both; times alone mean
- * little. Aim for the compiled binary: at most 2.5 times psql, at most 40 MiB.  `bun run build` first.
+ * little. Aim for the compiled binary: at most 2.5 times psql, at most 40 MiB. `bun run build` first.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -45,8 +45,8 @@ try {
     PGDATABASE: database,
   };
   const programs = selectPrograms();
-  // The first one deploys, so that from then on nothing is left to do.
-  for (const { command } of programs.toReversed()) {
+  // The first deploy has something to do; from then on nothing is left.
+  for (const { command } of programs) {
     for (let run = 0; run < WARM_UP_RUNS; run++) await measure(command, environment);
   }
   const rounds: Sample[][] = [];

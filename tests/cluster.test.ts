@@ -1,11 +1,13 @@
 /** The private server itself: everything else in tests/ stands on it. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "./support/cluster.ts";
 
 const WAIT_MS = 30_000;
+
+setDefaultTimeout(120_000);
 
 test("a fresh database answers through psql, each statement on its own", async () => {
   const cluster = await sharedCluster();
@@ -91,7 +93,7 @@ for (const signal of ["SIGTERM", "SIGINT", "SIGKILL"] as const) {
     expect(isAlive(pid)).toBe(true);
     child.kill(signal);
     await waitUntil(() => !isAlive(pid) && directories.every((path) => !existsSync(path)));
-  }, 60_000);
+  });
 }
 
 test("a temporary directory exists, is empty, and is another one each time", () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { PeerCertificate } from "node:tls";
 import postgres from "postgres";
-import { driverOptions, quoteIdentifier, startupParameters, tlsOptions } from "../lib/postgres/driver-options.ts";
+import { driverOptions, startupParameters, tlsOptions } from "../lib/postgres/driver-options.ts";
 import { prepareScramPassword } from "../lib/postgres/scram-password.ts";
 import { type ConnectionTarget, parseConnectionUrl } from "../lib/postgres/url.ts";
 
@@ -153,10 +153,6 @@ describe("a password for SCRAM", () => {
   for (const [sentence, password, prepared] of rows) {
     test(sentence, () => expect(prepareScramPassword(password)).toBe(prepared));
   }
-});
-
-test("an identifier is always quoted", () => {
-  expect([quoteIdentifier("public"), quoteIdentifier('a"b')]).toEqual(['"public"', '"a""b"']);
 });
 
 const WISHES = { applicationName: "app" };

@@ -22,7 +22,7 @@ export async function runAsChild(program: AppProgram, environment: Environment):
     // From here on a signal is the app's business: whoever listened before would end us in front of it.
     process.removeAllListeners(signal);
     process.on(signal, () => {
-      if (!SENT_BY_TERMINAL.includes(signal)) passOn(signal, child);
+      if (!hasTerminal || !SENT_BY_TERMINAL.includes(signal)) passOn(signal, child);
     });
   }
   try {

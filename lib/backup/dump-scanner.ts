@@ -42,6 +42,8 @@ const CARRY_BYTES_MAX = 4 * 1024 * 1024;
 
 const HEADER = "-- PostgreSQL database dump";
 const END = "-- PostgreSQL database dump complete";
+const RESTRICT = "\\restrict";
+const UNRESTRICT = "\\unrestrict";
 const COPY_PREFIX = Buffer.from("COPY ");
 const PLAIN_STRINGS_PREFIX = Buffer.from("SET standard_conforming_strings = on");
 const ESCAPED_STRINGS_PREFIX = Buffer.from("SET standard_conforming_strings = off");
@@ -191,9 +193,9 @@ export class DumpScanner {
     const end = findLineEnd(data, at, isLast);
     if (end === NEEDS_MORE) return NEEDS_MORE;
     const [command, key] = data.toString("latin1", at, end).trimEnd().split(" ");
-    if (command === "\\restrict") this.#restrictKey = key;
-    else if (command === "\\unrestrict") this.#isUnrestricted = this.#hasEnd && key === this.#restrictKey;
-    else if (this.#hasEnd) this.#damage = GOES_ON;
+    if (command === RESTRICT) this.#restrictKey = key;
+    else if (command === UNRESTRICT) this.#isUnrestricted = this.#hasEnd && key === this.#restrictKey;
+    else if (this.#hasEnd && !UNRESTRICT.startsWith(command ?? "")) this.#damage = GOES_ON;
     return end;
   }
 
@@ -207,9 +209,9 @@ export class DumpScanner {
   #readCopyHeader(data: Buffer, at: number, isLast: boolean): number {
     const end = findStatementEnd(data, at);
     // One byte beyond it is needed as well.
-    if (end >= data.length) return isLast ? this.#abandonStatement(data) : NEEDS_MORE;
+    if (end >= data.length) return isLast ? this.#beginOtherStatement(data, at, isLast) : NEEDS_MORE;
     const text = data.toString("utf8", at, end);
-    if (!text.endsWith(" FROM stdin;")) return end;
+    if (!text.endsWith(" FROM stdin;")) return this.#beginOtherStatement(data, at, isLast);
     const { schema, name } = COPY_TARGET.exec(text)?.groups ?? {};
     if (name === undefined || data[end] !== NEWLINE) {
       this.#damage = "it holds a COPY that pg_dump would not write";
@@ -219,9 +221,10 @@ export class DumpScanner {
     return end + 1;
   }
 
-  #abandonStatement(data: Buffer): number {
-    this.#atStatementStart = false;
-    return data.length;
+  /** Of another kind than the rows that follow: its text is read by the common rules. */
+  #beginOtherStatement(data: Buffer, at: number, isLast: boolean): number {
+    this.#beginStatement(data, at);
+    return this.#readWord(data, at, isLast);
   }
 
   /** A table that is loaded through its partition root comes in several blocks. */

@@ -62,8 +62,8 @@ export async function readBackup(directory: string, id: string | undefined): Pro
   if (manifest === undefined || manifest.id !== id) return undefined;
   const path = join(directory, manifest.file);
   const stats = await stat(path).catch(() => undefined);
-  const state =
-    stats === undefined ? "dump-missing" : stats.size === manifest.sizeBytes ? "present" : ("size-differs" as const);
+  let state: Backup["state"] = "dump-missing";
+  if (stats !== undefined) state = stats.isFile() && stats.size === manifest.sizeBytes ? "present" : "size-differs";
   return { manifest, path, manifestPath, state };
 }
 

@@ -64,7 +64,7 @@ function makeConsole(request: Request, messages: Messages): Console {
   };
   const tell = (event: Event) => {
     if (event.kind === "deploy-started") hasStarted = true;
-    print(isJson ? [renderJson(event, new Date())] : renderEvent(event, messages));
+    print(isJson ? [renderJson(event.kind, event, new Date())] : renderEvent(event, messages));
   };
   const stop = (error: unknown): number => {
     if (!isDeployError(error)) {
@@ -73,8 +73,7 @@ function makeConsole(request: Request, messages: Messages): Console {
     }
     const exitCode = exitCodeOfError(error);
     const state: DatabaseState = stateOfError(error);
-    if (isJson)
-      print([renderJson({ kind: "stopped", code: error.code, fields: error.fields, state, exitCode }, new Date())]);
+    if (isJson) print([renderJson("stopped", { error, state, exitCode }, new Date())]);
     else print([...renderStop(error, messages), ...renderError(error, state, exitCode, messages)]);
     if (hasStarted) tell({ kind: "deploy-failed" });
     return exitCode;
@@ -83,7 +82,7 @@ function makeConsole(request: Request, messages: Messages): Console {
     if (!("failure" in outcome)) return;
     const exitCode = exitCodeOf(outcome);
     const instructions = outcome.kind === "unresolved" ? outcome.instructions : [];
-    if (isJson) print([renderJson({ ...outcome, exitCode }, new Date())]);
+    if (isJson) print([renderJson("ended", { outcome, exitCode }, new Date())]);
     else {
       const recoveryFailures = outcome.kind === "unresolved" ? outcome.recoveryFailures : [];
       for (const failure of recoveryFailures.filter(({ code }) => code !== "RESTORE_NOT_PROVEN")) {

@@ -1,7 +1,7 @@
 /** `status`: what the rows and the folder say, compared, as data. Changes nothing. */
 import type { Report } from "../events.ts";
 import type { Plan } from "../migrations/plan.ts";
-import type { Operations } from "../operations.ts";
+import type { DeployOperations } from "../operations.ts";
 
 /** The stable shape of `status --json`. */
 export interface Status {
@@ -20,7 +20,7 @@ export interface Status {
   readonly late: readonly string[];
 }
 
-export async function readStatus(operations: Operations, tell: Report): Promise<Status> {
+export async function readStatus(operations: Pick<DeployOperations, "readPlan" | "readEdited">, tell: Report): Promise<Status> {
   tell({ kind: "reading-status" });
   const plan = await operations.readPlan();
   return makeStatus(plan, await operations.readEdited(plan));

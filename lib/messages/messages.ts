@@ -22,8 +22,7 @@ export interface ErrorWords {
 export interface Messages {
   readonly events: { readonly [K in Event["kind"]]: (event: Extract<Event, { kind: K }>) => readonly Line[] };
   readonly warnings: {
-    // Not Extract, which finds nothing for a member that stands for several kinds.
-    readonly [K in Warning["about"]]: (warning: Warning & { readonly about: K }) => readonly string[];
+    readonly [K in Warning["about"]]: (warning: WarningAbout<K>) => readonly string[];
   };
   readonly errors: { readonly [C in ErrorCode]: (fields: ErrorFields[C]) => ErrorWords };
   /** What is true of the database now, with whether the app was started. */
@@ -55,6 +54,9 @@ export interface Messages {
     readonly upToDate: string;
   };
 }
+
+/** The warning of that kind. `Extract` would find none where one member of the union stands for several kinds. */
+export type WarningAbout<K, W = Warning> = W extends { readonly about: infer A } ? (K extends A ? W : never) : never;
 
 /** The server's words on one line each, as psql shows them. They are never translated. */
 export function describeServer(server: ServerMessage): string[] {

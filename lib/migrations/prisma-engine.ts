@@ -62,7 +62,7 @@ async function isExecutable(path: string): Promise<boolean> {
   );
 }
 
-/** The link leads into the package; where a package manager writes a small script instead, the package is beside `.bin`. */
+/** The link leads into the package; a package manager that writes a script instead has the package beside `.bin`. */
 async function readVersion(path: string): Promise<string | undefined> {
   for (const directory of [dirname(dirname(await realpath(path))), join(dirname(path), "..", "prisma")]) {
     try {
@@ -123,8 +123,8 @@ export function makePrismaCommand(
  * Runs `prisma migrate deploy` to its end, and returns when none of its sessions is at work any more, or can be ended.
  *
  * Deadline and signal do not kill the CLI, since its engine would go on without it: its statement is cancelled on the
- * server, so that it notes the failure and ends by itself. Only sessions that began during the run, and whose statement is
- * the engine's or part of a script, are touched.
+ * server, so that it notes the failure and ends by itself. Only sessions that began during the run are touched, whose
+ * statement is the engine's or part of a script.
  */
 export async function applyWithPrisma(options: PrismaOptions): Promise<PrismaRun> {
   const watch = await watchSessions(options.openSession, options.scripts);

@@ -1,4 +1,4 @@
-/** What the Prisma CLI prints, made safe to show, and the one fact that is taken from it: which database it works on. */
+/** What the Prisma CLI prints, made safe to show, and the one fact taken from it: which database it works on. */
 import { stripVTControlCharacters } from "node:util";
 import { parseConnectionUrl } from "../postgres/url.ts";
 

@@ -1,6 +1,6 @@
 /**
  * The database sessions of a Prisma engine. They can outlive the CLI: when it is killed, its engine goes on with the
- * script, writes the rows, and even begins the next migration; and a backend whose client is gone finishes its statement.
+ * script, writes the rows and even begins the next migration. A backend whose client is gone finishes its statement.
  */
 import type { Session } from "../postgres/session.ts";
 import type { MigrationScript } from "./folder.ts";
@@ -43,7 +43,7 @@ const OTHER_CLIENTS = `
 /** A shorter one, such as COMMIT or SELECT 1, is everybody's. */
 const STATEMENT_LENGTH_MIN = 12;
 
-/** Sessions of a Prisma engine at work: they run a part of one of these scripts, or their last statement is its bookkeeping. */
+/** Sessions of an engine at work: they run part of one of these scripts, or their last statement is its bookkeeping. */
 export async function readEngineSessions(
   session: Session,
   scripts: readonly Pick<MigrationScript, "text">[],
@@ -73,7 +73,7 @@ async function readOtherClients(session: Session): Promise<Activity[]> {
 
 /** Tells the sessions of one CLI run from those that were there before it, and ends them. */
 export interface SessionWatch {
-  /** Makes the CLI stop: cancels what its sessions run, then ends them, until `hasEnded` or until that takes too long. */
+  /** Makes the CLI stop: cancels what its sessions run, then ends them, until it has ended or that takes too long. */
   stop(hasEnded: () => boolean): Promise<void>;
   /**
    * Waits for the sessions of a CLI that has ended, then makes them end. Answers those that are left, undefined where

@@ -1,6 +1,6 @@
 /**
- * What a run of the Prisma CLI did, decided from the rows before and after it. Its exit code and its words decide nothing:
- * it exits 0 over a script that never commits, and 1 over one that did.
+ * What a run of the Prisma CLI did, decided from the rows before and after it. Its exit code and its words decide
+ * nothing: it exits 0 over a script that never commits, and 1 over one that did.
  */
 import type { ConnectionTarget } from "../postgres/url.ts";
 import type { MigrationRow } from "./history.ts";

@@ -32,7 +32,6 @@ export type SegmentReasonKind =
   | "sets-transaction"
   | "enum-value"
   | "lasts-until-commit"
-  | "copies-with-client"
   | "refused-by-server";
 
 /** Why a segment begins or ends where it does, or is not atomic. */
@@ -158,10 +157,6 @@ function makeSingle(script: AnalysedScript, serverVersionNumber: number): Segmen
   if (facts.parseError !== undefined) {
     const reason = makeReason("not-parsed", script, facts.parseError.message, undefined);
     return makeSingleSegment(script, "alone", reason, true);
-  }
-  if (facts.copiesWithClient !== undefined) {
-    const reason = reasonAt("copies-with-client", script, facts.copiesWithClient);
-    return makeSingleSegment(script, "alone", reason, !facts.isOneBlock && facts.control !== undefined);
   }
   if (facts.outside !== undefined) return makeOutside(script);
   const isLone = facts.statements.length === 1;

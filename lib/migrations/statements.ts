@@ -52,8 +52,6 @@ export interface ScriptFacts {
   readonly setsTransaction: (Spot & { readonly canBeOurs: boolean }) | undefined;
   /** It leaves something that lasts until the end of its transaction and would reach the next script. */
   readonly lastsUntilCommit: Spot | undefined;
-  /** COPY from or to the client, which no migration can do. */
-  readonly copiesWithClient: Spot | undefined;
   readonly enumEvents: readonly EnumEvent[];
 }
 
@@ -77,7 +75,6 @@ export function makeScriptFacts(parsed: ParsedScript): ScriptFacts {
     mayCommit: findSpot(statements, committingCommand),
     setsTransaction: findSetTransaction(statements),
     lastsUntilCommit,
-    copiesWithClient: findSpot(statements, clientCopyCommand),
     enumEvents: statements.flatMap(enumEventsOf),
   };
 }
@@ -197,11 +194,6 @@ function lastingCommand({ kind, node }: ParsedStatement): string | undefined {
   const into = nodeOf(node.into) ?? nodeOf(node.intoClause);
   const onCommit = textOf(node.oncommit ?? into?.onCommit);
   return onCommit === "ONCOMMIT_DROP" || onCommit === "ONCOMMIT_DELETE_ROWS" ? "ON COMMIT" : undefined;
-}
-
-function clientCopyCommand({ kind, node }: ParsedStatement): string | undefined {
-  if (kind !== "CopyStmt" || node.filename !== undefined) return undefined;
-  return node.is_from === true ? "COPY ... FROM STDIN" : "COPY ... TO STDOUT";
 }
 
 const TRANSACTION_SETTINGS = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];

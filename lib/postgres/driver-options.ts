@@ -1,5 +1,6 @@
 /** A connection target as the options of the `postgres` driver (3.4.9) and of Node's TLS. Pure. */
 import type { ConnectionOptions, PeerCertificate } from "node:tls";
+import { quoteIdentifier } from "./identifier.ts";
 import type { ConnectionTarget } from "./url.ts";
 import { isSocket } from "./url.ts";
 
@@ -79,11 +80,6 @@ export function startupParameters(target: ConnectionTarget, wishes: DriverWishes
     if (target.schema !== undefined) parameters.search_path = quoteIdentifier(target.schema);
   }
   return { ...parameters, ...wishes.settings };
-}
-
-/** Always quoted, so that no keyword and no upper case matters. */
-export function quoteIdentifier(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`;
 }
 
 /**

@@ -8,18 +8,33 @@ import type { ServerMessage } from "../errors.ts";
 const ERROR_RESPONSE = 0x45;
 const HEADER_BYTES = 5;
 
-export function isErrorResponse(chunk: Uint8Array): boolean {
-  return chunk[0] === ERROR_RESPONSE;
+/**
+ * The message that ended a session, in the last piece that its server sent. What had been waiting to be sent may stand
+ * before it. A piece that begins in the middle of a message tells nothing.
+ */
+export function parseFatalMessage(piece: Uint8Array): ServerMessage | undefined {
+  const view = new DataView(piece.buffer, piece.byteOffset, piece.byteLength);
+  for (let at = 0; at + HEADER_BYTES <= piece.length; ) {
+    // The size counts itself, but not the type before it.
+    const end = at + 1 + Math.max(view.getUint32(at + 1), 4);
+    if (piece[at] === ERROR_RESPONSE) {
+      const message = parseErrorResponse(piece.subarray(at + HEADER_BYTES, end));
+      if (message !== undefined) return message;
+    }
+    at = end;
+  }
+  return undefined;
 }
 
-/** The message at the beginning of what the server sent, when it is one that ends the session. */
-export function parseFatalMessage(chunk: Uint8Array): ServerMessage | undefined {
-  if (!isErrorResponse(chunk) || chunk.length < HEADER_BYTES) return undefined;
-  const sizeBytes = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength).getUint32(1);
-  const text = new TextDecoder().decode(chunk.subarray(HEADER_BYTES, 1 + sizeBytes));
-  const fields = new Map(text.split("\0").map((field) => [field.slice(0, 1), field.slice(1)]));
+function parseErrorResponse(body: Uint8Array): ServerMessage | undefined {
+  const fields = new Map(
+    new TextDecoder()
+      .decode(body)
+      .split("\0")
+      .map((field) => [field.slice(0, 1), field.slice(1)]),
+  );
   // "V" is the severity that is never translated.
-  const severity = fields.get("V") ?? fields.get("S");
+  const severity = fields.get("V");
   if (severity !== "FATAL" && severity !== "PANIC") return undefined;
   return {
     sqlState: fields.get("C") ?? "",

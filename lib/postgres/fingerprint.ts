@@ -70,7 +70,11 @@ const CATALOGS: readonly Catalog[] = [
   { name: "pg_default_acl", key: "oid" },
   { name: "pg_init_privs", key: "classoid || '.' || objoid || '.' || objsubid", where: NOT_ON_TEMPORARY },
   { name: "pg_description", key: "classoid || '.' || objoid || '.' || objsubid", where: NOT_ON_TEMPORARY },
-  { name: "pg_seclabel", key: "classoid || '.' || objoid || '.' || objsubid || '.' || provider", where: NOT_ON_TEMPORARY },
+  {
+    name: "pg_seclabel",
+    key: "classoid || '.' || objoid || '.' || objsubid || '.' || provider",
+    where: NOT_ON_TEMPORARY,
+  },
   { name: "pg_largeobject_metadata", key: "oid" },
   // What belongs to the database as a whole, and lives in catalogs that all databases share.
   { name: "pg_database", key: "oid", where: "datname = current_database()" },

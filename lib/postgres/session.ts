@@ -11,7 +11,7 @@ import { type AnyDeployError, DeployError, describeCause, isDeployError, type Se
 import { openSocket, sendCancelRequest } from "./connection.ts";
 import { connectionFailureOf, refusalOf } from "./connection-error.ts";
 import { type DriverOptions, type DriverWishes, driverOptions } from "./driver-options.ts";
-import { isErrorResponse, parseFatalMessage } from "./fatal-message.ts";
+import { parseFatalMessage } from "./fatal-message.ts";
 import { prepareScramPassword } from "./scram-password.ts";
 import type { ConnectionTarget } from "./url.ts";
 
@@ -130,7 +130,7 @@ class DriverSession implements Session {
   #connectTimer: ReturnType<typeof setTimeout> | undefined;
   #isConnected = false;
   #wantsScram = false;
-  #lastErrorResponse: Uint8Array | undefined;
+  #lastPiece: Uint8Array | undefined;
   #endReason: string | undefined;
 
   constructor(target: ConnectionTarget, options: SessionOptions) {
@@ -272,7 +272,7 @@ class DriverSession implements Session {
     }
     const socket = await openSocket(this.#target, this.#connecting.signal);
     this.#socket = socket;
-    socket.on("data", (chunk: Uint8Array) => this.#look(chunk));
+    socket.on("data", (piece: Uint8Array) => this.#look(piece));
     socket.on("error", (error) => this.#loseConnection(describeCause(error)));
     socket.on("end", () => this.#loseConnection("the server closed the connection"));
     socket.on("close", () => this.#loseConnection("the connection was closed"));
@@ -280,10 +280,10 @@ class DriverSession implements Session {
   }
 
   /** What the driver keeps to itself: how to prove who we are, and the server's last words. */
-  #look(chunk: Uint8Array): void {
-    if (isErrorResponse(chunk)) this.#lastErrorResponse = chunk;
-    if (!this.#isConnected && chunk[0] === AUTHENTICATION) {
-      this.#wantsScram = chunk[8] === AUTHENTICATION_SASL || chunk[8] === AUTHENTICATION_SASL_CONTINUE;
+  #look(piece: Uint8Array): void {
+    this.#lastPiece = piece;
+    if (!this.#isConnected && piece[0] === AUTHENTICATION) {
+      this.#wantsScram = piece[8] === AUTHENTICATION_SASL || piece[8] === AUTHENTICATION_SASL_CONTINUE;
     }
   }
 
@@ -300,7 +300,7 @@ class DriverSession implements Session {
   }
 
   #loseConnection(reason: string): void {
-    const server = this.#lastErrorResponse && parseFatalMessage(this.#lastErrorResponse);
+    const server = this.#lastPiece && parseFatalMessage(this.#lastPiece);
     if (server === undefined) this.#end(reason, this.#startFailure(new Error(reason)));
     else if (this.#isConnected) this.#end(`${server.message} (${server.sqlState})`);
     else this.#end(server.message, refusalOf(this.#target, server, this.#waitedMs()));

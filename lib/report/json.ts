@@ -1,8 +1,8 @@
 /** The log for machines: one JSON object a line, each event as it is with its time. */
 
 /** @param now the time of the event */
-export function renderJson(event: { readonly kind: string }, now: Date): string {
-  return JSON.stringify({ time: now.toISOString(), ...event }, replaceErrors);
+export function renderJson(kind: string, fields: object, now: Date): string {
+  return JSON.stringify({ time: now.toISOString(), kind, ...fields }, replaceErrors);
 }
 
 /** Errors become their code and fields; their stacks and causes may hold what a log should not. */

@@ -1,10 +1,5 @@
 /** The verdict of `proof.ts` as a statement of the restoring transaction, which it ends where nothing is proven. Pure. */
-import {
-  makeCountersQuery,
-  makePresenceQuery,
-  makeTransactionsQuery,
-  PLACE_QUERY,
-} from "./evidence.ts";
+import { makeCountersQuery, makePresenceQuery, makeTransactionsQuery, PLACE_QUERY } from "./evidence.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { listMarkReasons, type MarkedEvidence, makeExpectedSessions, type ProofReason } from "./proof.ts";
 
@@ -42,7 +37,9 @@ BEGIN
   END IF;
   SELECT x."transactions" INTO transactions FROM (${makeTransactionsQuery(mark.snapshot, options.transactionIds)}) AS x;
   IF transactions = 'none-committed' THEN RETURN; END IF;
-  reasons := ARRAY['transactions-' || transactions]${listMarkReasons(mark).map((reason) => ` || ${asText(reason)}`).join("")};
+  reasons := ARRAY['transactions-' || transactions]${listMarkReasons(mark)
+    .map((reason) => ` || ${asText(reason)}`)
+    .join("")};
   LOOP
     PERFORM pg_stat_clear_snapshot();
     SELECT * INTO presence FROM (${makePresenceQuery(options.ownPids)}) AS x;

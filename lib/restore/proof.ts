@@ -124,11 +124,7 @@ export async function readEvidence(session: Session, mark: MarkedEvidence, own: 
 }
 
 /** Pure. */
-export function judgeProof(
-  mark: MarkedEvidence,
-  evidence: Evidence,
-  own: Pick<OwnWork, "sessionsOpened">,
-): Proof {
+export function judgeProof(mark: MarkedEvidence, evidence: Evidence, own: Pick<OwnWork, "sessionsOpened">): Proof {
   if (!isSamePlace(mark.place, evidence.place)) return { proven: undefined, reasons: ["other-server"] };
   const againstTransactions: ProofReason[] =
     evidence.transactions === "none-committed"

@@ -276,7 +276,7 @@ function serverProcess(directory: string, account: Account | undefined): SpawnOp
   return { cwd: directory, env: { PATH: process.env.PATH ?? "", LC_ALL: "C", HOME: directory }, ...account };
 }
 
-/** `postgres` where the system has that user, else `nobody`; undefined when we are not root and just stay who we are. */
+/** `postgres` where the system has that user, else `nobody`; undefined when we are not root and stay who we are. */
 function serverAccount(): Account | undefined {
   if (process.getuid?.() !== 0) return undefined;
   const accounts = readIfPresent("/etc/passwd")

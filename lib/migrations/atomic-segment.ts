@@ -1,0 +1,262 @@
+/**
+ * An atomic segment: BEGIN, every script with its row, COMMIT. A script can't lie: after each one it is checked that the
+ * transaction, the lock and the settings are what they must be, before anything is recorded.
+ */
+import { randomUUID } from "node:crypto";
+import { DeployError, type ErrorFields } from "../errors.ts";
+import { ServerError } from "../postgres/session.ts";
+import { createTable, insertFinished, insertStarted, markFailed } from "./migration-rows.ts";
+import { failureLogs } from "./migration-logs.ts";
+import { isCancelled, isLost, migrationError, QUERY_DEADLINE_MS, type Run, sendScript, throwIfInterrupted } from "./native-run.ts";
+import type { PlannedScript, Segment } from "./segments.ts";
+import {
+  differingSettings,
+  MARKER,
+  makeCheckConstraints,
+  makeDeferAgain,
+  makePutBack,
+  readSessionState,
+  type SessionState,
+} from "./session-state.ts";
+
+export interface AppliedMigration {
+  readonly name: string;
+  readonly durationMs: number;
+}
+
+export type AtomicResult =
+  | { readonly kind: "committed"; readonly applied: readonly AppliedMigration[] }
+  /** Nothing of it is in the database; that was asked of the server. */
+  | {
+      readonly kind: "rolled-back";
+      readonly index: number;
+      readonly error: DeployError;
+      /** What the server said about the script, or about the merge. */
+      readonly refusal: ServerError | undefined;
+      readonly transactionId: string | undefined;
+    }
+  /** The script ended our transaction behind our back: a part of it may be committed. */
+  | {
+      readonly kind: "broken";
+      readonly index: number;
+      readonly error: DeployError;
+      readonly rowId: string | undefined;
+    }
+  /** The connection is gone; only a new session can tell. */
+  | {
+      readonly kind: "lost";
+      readonly index: number;
+      readonly error: DeployError;
+      readonly transactionId: string | undefined;
+      /** Of the last row, to look for when the transaction's fate is settled. */
+      readonly rowId: string | undefined;
+      readonly commitSent: boolean;
+    };
+
+/** How far one try has come. */
+interface Attempt {
+  index: number;
+  transactionId: string | undefined;
+  marker: string | undefined;
+  rowId: string | undefined;
+  commitSent: boolean;
+  readonly applied: AppliedMigration[];
+}
+
+/**
+ * Deferred constraints that can't be deferred again by their name alone. The next script has to have a transaction of
+ * its own, which is what the server's 55006 asks for as well.
+ */
+const AMBIGUOUS_CONSTRAINT = { sqlState: "55006", message: "deferred constraints of the same name" };
+
+const ROLLBACK_DEADLINE_MS = 120_000;
+
+/**
+ * Runs the segment once.
+ *
+ * @param onCommitting told the transaction's id when everything is done but the COMMIT; what it throws rolls back
+ * @throws only for a bug; the transaction is then rolled back
+ */
+export async function applyAtomic(
+  run: Run,
+  segment: Segment,
+  onCommitting: (transactionId: string) => Promise<void>,
+): Promise<AtomicResult> {
+  const attempt: Attempt = {
+    index: 0,
+    transactionId: undefined,
+    marker: undefined,
+    rowId: undefined,
+    commitSent: false,
+    applied: [],
+  };
+  const hadTable = run.hasTable;
+  try {
+    await begin(run, segment, attempt);
+    for (const script of segment.scripts) {
+      attempt.index = segment.scripts.indexOf(script);
+      await applyScript(run, script, attempt, attempt.index === segment.scripts.length - 1);
+    }
+    await commit(run, attempt, onCommitting);
+    return { kind: "committed", applied: attempt.applied };
+  } catch (error) {
+    run.hasTable = hadTable;
+    return await undo(run, segment, attempt, error);
+  }
+}
+
+async function begin(run: Run, segment: Segment, attempt: Attempt): Promise<void> {
+  throwIfInterrupted(run.signal);
+  const options = { during: "begin the transaction", deadlineMs: QUERY_DEADLINE_MS };
+  await run.session.script("BEGIN", options);
+  if (segment.setsTransaction) {
+    // Asking for an id would take a snapshot, after which the script's SET TRANSACTION is refused.
+    attempt.marker = randomUUID();
+    await run.session.script(`SET LOCAL ${MARKER} = '${attempt.marker}'`, options);
+    return;
+  }
+  attempt.transactionId = await readTransactionId(run);
+  if (!run.hasTable) await createTableOnce(run);
+}
+
+async function readTransactionId(run: Run): Promise<string> {
+  const [row] = await run.session.query<{ id: string }>(`SELECT pg_catalog.pg_current_xact_id()::text AS "id"`, {
+    during: "read the transaction's id",
+    deadlineMs: QUERY_DEADLINE_MS,
+  });
+  if (row === undefined) throw new Error("the server answered no transaction id");
+  return row.id;
+}
+
+async function createTableOnce(run: Run): Promise<void> {
+  await createTable(run.session, run.schema);
+  run.hasTable = true;
+}
+
+async function applyScript(run: Run, script: PlannedScript, attempt: Attempt, isLast: boolean): Promise<void> {
+  const startedAt = run.nextTimestamp();
+  const startedMs = performance.now();
+  try {
+    await sendScript(run, script.sendText, script.name);
+    await checkAfter(run, script, attempt, isLast);
+  } catch (error) {
+    throw error instanceof ServerError ? new ScriptRefusal(error) : error;
+  }
+  const finishedAt = run.nextTimestamp();
+  if (!run.hasTable) await createTableOnce(run);
+  attempt.rowId = randomUUID();
+  await insertFinished(run.session, run.schema, attempt.rowId, script, { startedAt, finishedAt });
+  attempt.applied.push({ name: script.name, durationMs: performance.now() - startedMs });
+}
+
+/** An error of the script, unlike one of our own statements. */
+class ScriptRefusal extends Error {
+  readonly refusal: ServerError;
+
+  constructor(refusal: ServerError) {
+    super(refusal.message, { cause: refusal });
+    this.refusal = refusal;
+  }
+}
+
+/** The order matters: what the commit would have checked is checked as the script has left the session. */
+async function checkAfter(run: Run, script: PlannedScript, attempt: Attempt, isLast: boolean): Promise<void> {
+  const state = await readSessionState(run.session);
+  const isOurs =
+    attempt.marker === undefined ? state.transactionId === attempt.transactionId : state.marker === attempt.marker;
+  if (!isOurs) throw failure("MIGRATION_BROKE_TRANSACTION", script, "it ended the transaction that it ran in");
+  const check = makeCheckConstraints(state.constraints);
+  if (check !== undefined) await sendScript(run, check, script.name);
+  await putBack(run, script, state);
+  if (isLast) return;
+  const deferred = state.constraints.filter(({ initiallyDeferred }) => initiallyDeferred);
+  if (deferred.some(({ isAmbiguous }) => isAmbiguous)) {
+    const unknown = { detail: undefined, hint: undefined, position: undefined, where: undefined };
+    attempt.index += 1;
+    throw new ServerError({ ...AMBIGUOUS_CONSTRAINT, ...unknown });
+  }
+  // A cursor that the script has left open would end with its own transaction.
+  const statements = [makeDeferAgain(state.constraints), "CLOSE ALL"].filter((text) => text !== undefined);
+  await run.session.script(statements.join("; "), { during: script.name, deadlineMs: QUERY_DEADLINE_MS });
+}
+
+async function putBack(run: Run, script: PlannedScript, state: SessionState): Promise<void> {
+  if (!state.holdsLock) throw failure("MIGRATION_LEFT_SESSION_CHANGED", script, "it released the deploy lock");
+  if (differingSettings(run.settings, state.settings).length === 0) return;
+  await run.session.script(makePutBack(run.settings, state.settings), {
+    during: "put the settings back",
+    deadlineMs: QUERY_DEADLINE_MS,
+  });
+  const now = await readSessionState(run.session);
+  const left = differingSettings(run.settings, now.settings);
+  if (left.length > 0) throw failure("MIGRATION_LEFT_SESSION_CHANGED", script, left.join(", "));
+}
+
+function failure<Code extends "MIGRATION_BROKE_TRANSACTION" | "MIGRATION_LEFT_SESSION_CHANGED">(
+  code: Code,
+  script: PlannedScript,
+  reason: string,
+): DeployError {
+  return new DeployError(code, { migration: script.name, reason } as ErrorFields[Code]);
+}
+
+async function commit(
+  run: Run,
+  attempt: Attempt,
+  onCommitting: (transactionId: string) => Promise<void>,
+): Promise<void> {
+  const transactionId = attempt.transactionId ?? (await readTransactionId(run));
+  attempt.transactionId = transactionId;
+  await onCommitting(transactionId);
+  throwIfInterrupted(run.signal);
+  attempt.commitSent = true;
+  await sendScript(run, "COMMIT", "commit the transaction");
+  // A COMMIT in an aborted transaction rolls back and calls it a success.
+  const status = await readStatus(run, transactionId);
+  if (status !== "committed") throw new Error(`the transaction is ${status} after its COMMIT`);
+  run.transactionIds.push(transactionId);
+}
+
+async function readStatus(run: Run, transactionId: string): Promise<string> {
+  const [row] = await run.session.query<{ status: string | null }>(
+    `SELECT pg_catalog.pg_xact_status('${transactionId}'::xid8) AS "status"`,
+    { during: "read the transaction's status", deadlineMs: QUERY_DEADLINE_MS },
+  );
+  return row?.status ?? "forgotten";
+}
+
+/** Rolls back and asks the server what became of the transaction: "as before" is never guessed. */
+async function undo(run: Run, segment: Segment, attempt: Attempt, cause: unknown): Promise<AtomicResult> {
+  const { index, transactionId, rowId, commitSent } = attempt;
+  const script = segment.scripts[index];
+  if (script === undefined) throw cause;
+  const refusal = cause instanceof ScriptRefusal ? cause.refusal : undefined;
+  const error = explain(run, script, cause);
+  try {
+    // A COMMIT that the server has refused has ended the transaction.
+    if (!commitSent) await run.session.script("ROLLBACK", { during: "roll back", deadlineMs: ROLLBACK_DEADLINE_MS });
+    const status = transactionId === undefined ? undefined : await readStatus(run, transactionId);
+    const isGone = status === "aborted" || (status === undefined && error.code !== "MIGRATION_BROKE_TRANSACTION");
+    if (isGone) return { kind: "rolled-back", index, error, refusal, transactionId };
+    return { kind: "broken", index, error, rowId: await recordBroken(run, script, error) };
+  } catch (secondError) {
+    if (isLost(run, secondError)) return { kind: "lost", index, error, transactionId, rowId, commitSent };
+    throw secondError;
+  }
+}
+
+/** Our own statements fail under their own name, so that nobody looks for the fault in the script. */
+function explain(run: Run, script: PlannedScript, cause: unknown): DeployError {
+  if (cause instanceof ScriptRefusal) return migrationError(run, script, cause.refusal, 0);
+  if (!(cause instanceof ServerError) || isCancelled(run, cause)) return migrationError(run, script, cause, 0);
+  return new DeployError("STATEMENT_FAILED", { during: `record ${script.name}`, server: cause.server }, { cause });
+}
+
+/** A part of the migration may be in the database: a failed row says so to everybody, Prisma included. */
+async function recordBroken(run: Run, script: PlannedScript, error: DeployError): Promise<string | undefined> {
+  if (!run.hasTable) await createTableOnce(run);
+  const rowId = randomUUID();
+  run.transactionIds.push(await insertStarted(run.session, run.schema, rowId, script, run.nextTimestamp()));
+  run.transactionIds.push(await markFailed(run.session, run.schema, rowId, failureLogs(script.name, error)));
+  return rowId;
+}

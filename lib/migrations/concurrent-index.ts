@@ -1,0 +1,119 @@
+/**
+ * What a statement with CONCURRENTLY leaves when it fails: an index that is marked invalid, costs every write and serves
+ * no query. It is found by comparing the indexes before and after, and dropped where the statement itself has made it.
+ */
+import { quoteIdentifier } from "../postgres/identifier.ts";
+import { ServerError, type Session } from "../postgres/session.ts";
+import { markRolledBack } from "./migration-rows.ts";
+import { QUERY_DEADLINE_MS, type Run, type RunOptions, retryLockConflicts, sendScript, startRun } from "./native-run.ts";
+
+/** Name and validity of each index of the database, by its OID. */
+export type IndexSnapshot = ReadonlyMap<string, { readonly name: string; readonly isValid: boolean }>;
+
+interface IndexRow {
+  readonly oid: string;
+  readonly schema: string;
+  readonly name: string;
+  readonly isValid: boolean;
+}
+
+export async function readIndexes(session: Session): Promise<IndexSnapshot> {
+  const rows = await queryIndexes(session);
+  return new Map(rows.map(({ oid, name, isValid }) => [oid, { name, isValid }]));
+}
+
+export interface DroppedIndexes {
+  /** Names with their schema. */
+  readonly dropped: readonly string[];
+  /** Invalid now and valid before, or not ours to drop: an index that was to be dropped, for example. */
+  readonly left: readonly string[];
+}
+
+/** Drops the invalid indexes that were not there before. */
+export async function dropInvalidIndexes(run: Run, before: IndexSnapshot): Promise<DroppedIndexes> {
+  const invalid = (await queryIndexes(run.session)).filter(({ isValid }) => !isValid);
+  const dropped: string[] = [];
+  const left: string[] = [];
+  for (const index of invalid) {
+    const known = before.get(index.oid);
+    if (known?.isValid === false && known.name === index.name) continue;
+    const label = `${index.schema}.${index.name}`;
+    // REINDEX gives the old index another name, and swaps the two, before it drops it.
+    const isOurs = known === undefined || known.name !== index.name;
+    if (isOurs && (await dropIndex(run, index))) {
+      run.tell({ kind: "invalid-index-dropped", index: label });
+      dropped.push(label);
+    } else {
+      left.push(label);
+    }
+  }
+  return { dropped, left };
+}
+
+export interface ConcurrentFailure {
+  /** The unfinished row of the failed migration. */
+  readonly rowId: string;
+  readonly indexes: IndexSnapshot;
+}
+
+/**
+ * The recovery of a failed migration that could not be half applied: drops the invalid index that it has left, and marks
+ * its row as rolled back, so that the next run, ours or Prisma's, tries it again.
+ *
+ * @param options.session holds the deploy lock; may be another session than the one that failed
+ * @returns what was dropped, what is still invalid, and the ids of our own transactions
+ */
+export async function cleanUpConcurrently(
+  options: RunOptions,
+  failure: ConcurrentFailure,
+): Promise<DroppedIndexes & { readonly transactionIds: readonly string[] }> {
+  const run = await startRun(options);
+  const indexes = await dropInvalidIndexes(run, failure.indexes);
+  const { session, schema, nextTimestamp, transactionIds } = run;
+  transactionIds.push(await markRolledBack(session, schema, failure.rowId, nextTimestamp()));
+  return { ...indexes, transactionIds };
+}
+
+async function queryIndexes(session: Session): Promise<IndexRow[]> {
+  return await session.query<IndexRow>(
+    `SELECT i.indexrelid::text AS "oid", n.nspname::text AS "schema", c.relname::text AS "name",
+       i.indisvalid AND i.indisready AND i.indislive AS "isValid"
+     FROM pg_catalog.pg_index i
+     JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE i.indexrelid >= 16384`,
+    { during: "read the indexes", deadlineMs: QUERY_DEADLINE_MS },
+  );
+}
+
+/** Plainly, in one short transaction of ours: with CONCURRENTLY it would wait for everybody else, without an end. */
+async function dropIndex(run: Run, { schema, name }: IndexRow): Promise<boolean> {
+  const drop = `DROP INDEX IF EXISTS ${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
+  try {
+    run.transactionIds.push(await retryLockConflicts(run, () => runWithId(run, drop)));
+    return true;
+  } catch (error) {
+    // An index of a TOAST table, or of a constraint, or not ours: it is named instead.
+    if (error instanceof ServerError) return false;
+    throw error;
+  }
+}
+
+/** Runs one statement as a transaction and answers its id. */
+async function runWithId(run: Run, text: string): Promise<string> {
+  const options = { during: "drop an invalid index", deadlineMs: QUERY_DEADLINE_MS };
+  await run.session.script("BEGIN", options);
+  try {
+    await sendScript(run, text, options.during);
+    const [row] = await run.session.query<{ id: string }>(
+      `SELECT pg_catalog.pg_current_xact_id()::text AS "id"`,
+      options,
+    );
+    if (row === undefined) throw new Error("the server answered no transaction id");
+    await run.session.script("COMMIT", options);
+    return row.id;
+  } catch (error) {
+    if (run.session.isOpen) await run.session.script("ROLLBACK", options);
+    throw error;
+  }
+}

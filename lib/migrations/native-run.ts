@@ -1,0 +1,174 @@
+/** What the native engine's modules share while they work: the session that holds the deploy lock, and its rules. */
+import { DeployError, isDeployError, type ServerMessage } from "../errors.ts";
+import type { Report } from "../events.ts";
+import { ServerError, type Session } from "../postgres/session.ts";
+import type { PlannedScript } from "./segments.ts";
+import { readSettings, type SessionSettings } from "./session-state.ts";
+import { makeScriptLocation } from "./script-location.ts";
+
+export interface RunOptions {
+  /** Holds the deploy lock. */
+  readonly session: Session;
+  /** Where `_prisma_migrations` is, or will be. */
+  readonly schema: string;
+  readonly hasTable: boolean;
+  /** How long one statement waits for a lock, so that nobody queues behind us for longer. */
+  readonly lockTimeoutMs: number;
+  /** How long a segment is tried again after such a wait, or after a deadlock. */
+  readonly lockRetryMs: number;
+  /** Its reason, when it fires, is an INTERRUPTED error. */
+  readonly signal: AbortSignal;
+  readonly tell: Report;
+  /** Milliseconds since 1970 by this machine's clock, fractions allowed: Prisma takes its times from the client too. */
+  readonly now: () => number;
+}
+
+/** The engine at work. What changes while it works is here and nowhere else. */
+export interface Run extends Omit<RunOptions, "now"> {
+  /** As they were when the engine began, our own `lock_timeout` included. */
+  readonly settings: SessionSettings;
+  /** ISO 8601 with microseconds, each later than the one before: the rows are ordered by their start. */
+  readonly nextTimestamp: () => string;
+  hasTable: boolean;
+  /** Ids of the transactions that we know to be ours and committed. */
+  readonly transactionIds: string[];
+}
+
+/** For statements that only read or write our own rows. */
+export const QUERY_DEADLINE_MS = 60_000;
+
+const CANCEL_AGAIN_MS = 500;
+const BACKOFF_FIRST_MS = 500;
+const BACKOFF_MS_MAX = 15_000;
+
+/** Lock not available in time, deadlock, serialization failure: the same statement may succeed later. */
+const LOCK_CONFLICTS = ["55P03", "40P01", "40001"];
+const QUERY_CANCELED = "57014";
+
+/** Sets our `lock_timeout` and notes what a script must not leave changed. */
+export async function startRun(options: RunOptions): Promise<Run> {
+  await setLockTimeout(options.session, options.lockTimeoutMs);
+  const { now, ...rest } = options;
+  const settings = await readSettings(options.session);
+  return { ...rest, settings, nextTimestamp: makeTimestamps(now), transactionIds: [] };
+}
+
+export async function setLockTimeout(session: Session, lockTimeoutMs: number): Promise<void> {
+  await session.query(`SELECT set_config('lock_timeout', '${lockTimeoutMs}ms', false)`, {
+    during: "set lock_timeout",
+    deadlineMs: QUERY_DEADLINE_MS,
+  });
+}
+
+/** Microseconds as Prisma's engine writes them. @see chrono::Utc::now in schema-engine/connectors */
+export function makeTimestamps(now: () => number): () => string {
+  let lastMicroseconds = 0;
+  return () => {
+    lastMicroseconds = Math.max(lastMicroseconds + 1, Math.floor(now() * 1_000));
+    const milliseconds = Math.floor(lastMicroseconds / 1_000);
+    const fraction = String(lastMicroseconds % 1_000).padStart(3, "0");
+    return new Date(milliseconds).toISOString().replace("Z", `${fraction}Z`);
+  };
+}
+
+/**
+ * Sends statements that may take as long as they need. An interruption cancels them, again and again, since a request
+ * that comes between two statements is lost.
+ *
+ * @throws INTERRUPTED before anything is sent
+ */
+export async function sendScript(run: Run, text: string, during: string): Promise<void> {
+  const { session, signal } = run;
+  throwIfInterrupted(signal);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const cancel = () => {
+    void session.cancel();
+    timer = setTimeout(cancel, CANCEL_AGAIN_MS);
+  };
+  signal.addEventListener("abort", cancel, { once: true });
+  try {
+    await session.script(text, { during, deadlineMs: undefined });
+  } finally {
+    signal.removeEventListener("abort", cancel);
+    clearTimeout(timer);
+  }
+}
+
+export function throwIfInterrupted(signal: AbortSignal): void {
+  if (signal.aborted) throw interruptionOf(signal);
+}
+
+export function interruptionOf(signal: AbortSignal): DeployError<"INTERRUPTED"> {
+  const { reason } = signal;
+  if (reason instanceof DeployError && reason.code === "INTERRUPTED") return reason;
+  return new DeployError("INTERRUPTED", { signal: "SIGTERM" }, { cause: reason });
+}
+
+export function isLockConflict(error: unknown): error is ServerError {
+  return error instanceof ServerError && LOCK_CONFLICTS.includes(error.server.sqlState);
+}
+
+/** True where the connection is gone, so that only a new session can tell what the server has made of it. */
+export function isLost(run: Run, error: unknown): boolean {
+  return !run.session.isOpen && isDeployError(error);
+}
+
+/** True for what our own cancelling has caused. */
+export function isCancelled(run: Run, error: ServerError): boolean {
+  return run.signal.aborted && error.server.sqlState === QUERY_CANCELED;
+}
+
+/** The script's error for people, or the interruption that cancelled it. Anything unknown is a bug and is thrown on. */
+export function migrationError(run: Run, script: PlannedScript, error: unknown, offset: number): DeployError {
+  if (isDeployError(error)) return error;
+  if (!(error instanceof ServerError)) throw error;
+  if (isCancelled(run, error)) return interruptionOf(run.signal);
+  const { position } = error.server;
+  const inFile = position === undefined ? undefined : position + offset;
+  const server: ServerMessage = { ...error.server, position: inFile };
+  const location = inFile === undefined ? undefined : makeScriptLocation(script.path, script.text, inFile);
+  return new DeployError("MIGRATION_FAILED", { migration: script.name, server, location }, { cause: error });
+}
+
+/** How long the n-th pause between two tries is: longer each time, and never the same for two that collided. */
+export function backoffMs(attempt: number): number {
+  const fullMs = Math.min(BACKOFF_MS_MAX, BACKOFF_FIRST_MS * 2 ** (attempt - 1));
+  return fullMs * (0.5 + Math.random() / 2);
+}
+
+/**
+ * Runs it until it succeeds, fails for another reason than a lock, or `lockRetryMs` is over.
+ *
+ * @param run.lockRetryMs counted from the first try
+ * @throws what the last try threw, INTERRUPTED
+ */
+export async function retryLockConflicts<Result>(run: Run, act: () => Promise<Result>): Promise<Result> {
+  const startedMs = performance.now();
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await act();
+    } catch (error) {
+      const waitMs = backoffMs(attempt);
+      const isOver = performance.now() - startedMs + waitMs > run.lockRetryMs;
+      if (!isLockConflict(error) || !run.session.isOpen || isOver) throw error;
+      const { sqlState, message } = error.server;
+      run.tell({ kind: "segment-retrying", attempt, waitMs, sqlState, message });
+      await pause(waitMs, run.signal);
+    }
+  }
+}
+
+async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
+  throwIfInterrupted(signal);
+  await new Promise<void>((resolve, reject) => {
+    const interrupted = () => {
+      clearTimeout(timer);
+      reject(interruptionOf(signal));
+    };
+    const timer = setTimeout(() => {
+      signal.removeEventListener("abort", interrupted);
+      resolve();
+    }, durationMs);
+    signal.addEventListener("abort", interrupted, { once: true });
+  });
+}

@@ -1,0 +1,100 @@
+/** The database's objects by (catalog, oid), with owner and schema, as SQL to build on. What a wipe may drop. Pure. */
+
+/** Objects of the system itself have smaller ids; a database's public schema has one of those. */
+export const FIRST_USER_OID = 16384;
+
+interface OwnedCatalog {
+  readonly name: string;
+  readonly owner: string;
+  /** Undefined for objects that are in no schema. */
+  readonly namespace: string | undefined;
+  readonly where?: string;
+}
+
+const OWNED_CATALOGS: readonly OwnedCatalog[] = [
+  {
+    name: "pg_class",
+    owner: "relowner",
+    namespace: "relnamespace",
+    where: "relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND relpersistence <> 't'",
+  },
+  { name: "pg_proc", owner: "proowner", namespace: "pronamespace" },
+  { name: "pg_type", owner: "typowner", namespace: "typnamespace" },
+  { name: "pg_operator", owner: "oprowner", namespace: "oprnamespace" },
+  { name: "pg_opclass", owner: "opcowner", namespace: "opcnamespace" },
+  { name: "pg_opfamily", owner: "opfowner", namespace: "opfnamespace" },
+  { name: "pg_collation", owner: "collowner", namespace: "collnamespace" },
+  { name: "pg_conversion", owner: "conowner", namespace: "connamespace" },
+  { name: "pg_ts_config", owner: "cfgowner", namespace: "cfgnamespace" },
+  { name: "pg_ts_dict", owner: "dictowner", namespace: "dictnamespace" },
+  { name: "pg_statistic_ext", owner: "stxowner", namespace: "stxnamespace" },
+  { name: "pg_namespace", owner: "nspowner", namespace: undefined, where: "nspname !~ '^pg_'" },
+  { name: "pg_extension", owner: "extowner", namespace: undefined },
+  { name: "pg_language", owner: "lanowner", namespace: undefined },
+  { name: "pg_foreign_data_wrapper", owner: "fdwowner", namespace: undefined },
+  { name: "pg_foreign_server", owner: "srvowner", namespace: undefined },
+  { name: "pg_event_trigger", owner: "evtowner", namespace: undefined },
+  { name: "pg_publication", owner: "pubowner", namespace: undefined },
+  { name: "pg_default_acl", owner: "defaclrole", namespace: undefined },
+  { name: "pg_largeobject_metadata", owner: "lomowner", namespace: undefined },
+];
+
+const SYSTEM_NAMESPACES = `SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_' OR nspname = 'information_schema'`;
+
+function select({ name, owner, namespace, where = "true" }: OwnedCatalog): string {
+  const isUser = `(oid >= ${FIRST_USER_OID}${name === "pg_namespace" ? " OR nspname = 'public'" : ""})`;
+  const isOutside = namespace === undefined ? "true" : `${namespace} NOT IN (${SYSTEM_NAMESPACES})`;
+  return `SELECT '${name}'::regclass::oid, oid, ${owner}, ${namespace ?? "NULL::oid"}
+    FROM ${name} WHERE ${isUser} AND ${isOutside} AND ${where}`;
+}
+
+/**
+ * Common tables, to stand behind WITH: `member` (classid, objid, extension), `object` (classid, objid, owner,
+ * namespace, extension: null for what is in none) of everything that has an owner.
+ *
+ * A superuser may use every role, so to him nothing is foreign.
+ */
+export const INVENTORY_TABLES = `
+  member AS MATERIALIZED (
+    SELECT classid, objid, refobjid AS extension FROM pg_depend
+    WHERE deptype = 'e' AND refclassid = 'pg_extension'::regclass
+  ),
+  object AS MATERIALIZED (
+    SELECT o.classid, o.objid, o.owner, o.namespace, m.extension
+    FROM (${OWNED_CATALOGS.map(select).join("\nUNION ALL ")}) AS o(classid, objid, owner, namespace)
+    LEFT JOIN member AS m ON m.classid = o.classid AND m.objid = o.objid
+  )`;
+
+/** Rows of catalogs that extensions put their members into, for a digest that tells whether one was changed. */
+const MEMBER_CATALOGS = [
+  "pg_proc",
+  "pg_class",
+  "pg_type",
+  "pg_operator",
+  "pg_opclass",
+  "pg_opfamily",
+  "pg_cast",
+  "pg_namespace",
+  "pg_language",
+  "pg_am",
+  "pg_collation",
+  "pg_ts_config",
+  "pg_ts_dict",
+  "pg_foreign_data_wrapper",
+];
+
+const MEMBER_ROWS = MEMBER_CATALOGS.map(
+  (name) => `SELECT '${name}'::regclass::oid AS classid, oid, xmin::text AS version FROM ${name}`,
+).join("\nUNION ALL ");
+
+/**
+ * Every extension with a digest of its own row and of its members' rows: (oid, version). An extension with the same
+ * digest as at the mark is left where it is: dropping it could neither bring back its version nor its owner.
+ */
+export const EXTENSION_VERSIONS = `
+  SELECT e.oid, md5(concat_ws(';', e.xmin::text, (
+    SELECT string_agg(d.classid || '.' || d.objid || ':' || coalesce(r.version, ''), ',' ORDER BY d.classid, d.objid)
+    FROM pg_depend AS d LEFT JOIN (${MEMBER_ROWS}) AS r ON r.classid = d.classid AND r.oid = d.objid
+    WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+  ))) AS version
+  FROM pg_extension AS e`;

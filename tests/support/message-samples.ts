@@ -1,0 +1,251 @@
+/** One sample or more of everything that the catalogues have words for. A kind without one is a compile error. */
+import type { ErrorCode, ErrorFields, ScriptLocation, ServerMessage, SettingProblem } from "../../lib/errors.ts";
+import type { Event, Warning } from "../../lib/events.ts";
+import type { WarningAbout } from "../../lib/messages/messages.ts";
+
+/** Every text that is filled in; nothing that the catalogues say themselves looks like it. */
+export const VALUE = "\u27E6value\u27E7";
+
+const server: ServerMessage = {
+  sqlState: VALUE,
+  message: VALUE,
+  detail: VALUE,
+  hint: VALUE,
+  position: 3,
+  where: VALUE,
+};
+const bareServer: ServerMessage = {
+  ...server,
+  detail: undefined,
+  hint: undefined,
+  position: undefined,
+  where: undefined,
+};
+const holder = {
+  pid: 4242,
+  applicationName: VALUE,
+  clientAddress: VALUE,
+  since: VALUE,
+  statement: VALUE,
+  state: VALUE,
+};
+const bareHolder = {
+  pid: 4242,
+  applicationName: "",
+  clientAddress: undefined,
+  since: undefined,
+  statement: undefined,
+  state: undefined,
+};
+const location: ScriptLocation = { path: VALUE, line: 3, column: 1, excerpt: [{ line: 3, text: VALUE }] };
+const two = [VALUE, VALUE];
+const many = Array.from({ length: 12 }, () => VALUE);
+
+export const PROBLEMS: {
+  readonly [K in SettingProblem["kind"]]: readonly Extract<SettingProblem, { kind: K }>[];
+} = {
+  "unknown-flag": [
+    { kind: "unknown-flag", flag: VALUE, nearest: VALUE },
+    { kind: "unknown-flag", flag: VALUE, nearest: undefined },
+  ],
+  "unknown-command": [
+    { kind: "unknown-command", command: VALUE, nearest: VALUE },
+    { kind: "unknown-command", command: VALUE, nearest: undefined },
+  ],
+  surplus: [{ kind: "surplus", argument: VALUE }],
+  missing: [{ kind: "missing", name: VALUE }],
+  "missing-value": [{ kind: "missing-value", flag: VALUE }],
+  "unexpected-value": [{ kind: "unexpected-value", flag: VALUE }],
+  invalid: (
+    [
+      { kind: "whole-number", minimum: 4242 },
+      { kind: "duration" },
+      { kind: "one-of", values: two },
+      { kind: "path" },
+      { kind: "text" },
+    ] as const
+  ).map((expected) => ({ kind: "invalid", name: VALUE, value: VALUE, expected })),
+  "invalid-url": (
+    [
+      { kind: "empty" },
+      { kind: "not-a-url" },
+      { kind: "scheme", scheme: VALUE },
+      { kind: "accelerate" },
+      { kind: "several-hosts" },
+      { kind: "port", value: VALUE },
+      { kind: "percent-encoding", part: "user" },
+      { kind: "percent-encoding", part: "password" },
+      { kind: "percent-encoding", part: "host" },
+      { kind: "parameter", name: VALUE, value: VALUE },
+    ] as const
+  ).map((reason) => ({ kind: "invalid-url", name: VALUE, reason })),
+  "unreadable-file": [{ kind: "unreadable-file", name: VALUE, path: VALUE, reason: VALUE }],
+};
+
+export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout<K>[] } = {
+  edited: [{ about: "edited", migrations: two }],
+  missing: [{ about: "missing", migrations: many }],
+  late: [{ about: "late", migrations: two }],
+  order: [
+    { about: "order", bytes: two, prisma: two, followed: "bytes" },
+    { about: "order", bytes: two, prisma: two, followed: "prisma" },
+  ],
+  normalisation: [{ about: "normalisation", names: two }],
+  "empty-folder": [{ about: "empty-folder", path: VALUE }],
+  "non-atomic": [{ about: "non-atomic", migrations: two, reasons: two }],
+  "backup-dir-in-container": [{ about: "backup-dir-in-container", path: VALUE }],
+  "no-tls": [{ about: "no-tls", host: VALUE }],
+  "invalid-index": [{ about: "invalid-index", indexes: two }],
+  "schema-changed-by-others": [{ about: "schema-changed-by-others" }],
+  prune: [{ about: "prune", reason: VALUE }],
+  unlock: [{ about: "unlock", reason: VALUE }],
+  verify: [{ about: "verify", reason: VALUE }],
+  cleanup: [{ about: "cleanup", reason: VALUE }],
+};
+
+const segments = [
+  { migrations: two, atomic: true },
+  { migrations: [VALUE], atomic: false },
+];
+
+type EventSamples = { readonly [K in Event["kind"]]: readonly Extract<Event, { kind: K }>[] };
+
+/** The failure inside `migration-failed` is worded by itself, see ERRORS. */
+export const EVENTS: Omit<EventSamples, "migration-failed"> = {
+  "deploy-started": [{ kind: "deploy-started", version: VALUE }],
+  "reading-status": [{ kind: "reading-status" }],
+  "up-to-date": [{ kind: "up-to-date", applied: 4242 }],
+  "pending-found": [
+    { kind: "pending-found", pending: two, segments },
+    { kind: "pending-found", pending: many, segments },
+  ],
+  "backup-started": [
+    { kind: "backup-started", format: "plain", why: undefined },
+    { kind: "backup-started", format: "custom", why: VALUE },
+  ],
+  "backup-finished": [{ kind: "backup-finished", path: VALUE, sizeBytes: 12_345_678, durationMs: 1800 }],
+  "migration-started": [
+    { kind: "migration-started", engine: "native" },
+    { kind: "migration-started", engine: "prisma" },
+  ],
+  "migration-finished": [{ kind: "migration-finished", applied: two, durationMs: 125_000 }],
+  "prune-started": [{ kind: "prune-started" }],
+  "app-starting": [{ kind: "app-starting", command: two }],
+  "restore-started": [{ kind: "restore-started", backupPath: VALUE }],
+  "restore-finished": [{ kind: "restore-finished", durationMs: 1800 }],
+  "deploy-failed": [{ kind: "deploy-failed" }],
+  "database-waiting": [{ kind: "database-waiting", reason: VALUE, waitedMs: 2000 }],
+  "database-created": [{ kind: "database-created", database: VALUE }],
+  "lock-waiting": [
+    { kind: "lock-waiting", holder, waitedMs: 2000 },
+    { kind: "lock-waiting", holder: bareHolder, waitedMs: 2000 },
+    { kind: "lock-waiting", holder: { ...bareHolder, statement: "" }, waitedMs: 2000 },
+    { kind: "lock-waiting", holder: undefined, waitedMs: 2000 },
+  ],
+  "deployed-by-another": [{ kind: "deployed-by-another" }],
+  "restore-plan": [
+    { kind: "restore-plan", rungs: two, reasons: [] },
+    { kind: "restore-plan", rungs: [], reasons: two },
+  ],
+  "migration-applied": [{ kind: "migration-applied", name: VALUE, durationMs: 340 }],
+  notice: [{ kind: "notice", severity: VALUE, message: VALUE }],
+  "segment-retrying": [{ kind: "segment-retrying", attempt: 3, waitMs: 2000, sqlState: VALUE, message: VALUE }],
+  "segment-split": [{ kind: "segment-split", sqlState: VALUE, message: VALUE, segments }],
+  "prisma-output": [
+    { kind: "prisma-output", line: VALUE },
+    { kind: "prisma-output", line: "  " },
+  ],
+  "invalid-index-dropped": [{ kind: "invalid-index-dropped", index: VALUE }],
+  "rolled-back": [
+    { kind: "rolled-back", transactionId: VALUE },
+    { kind: "rolled-back", transactionId: undefined },
+  ],
+  "stopped-at-boundary": [{ kind: "stopped-at-boundary", applied: two, notApplied: [VALUE] }],
+  "restore-not-proven": [{ kind: "restore-not-proven", reasons: two }],
+  pruned: [
+    { kind: "pruned", paths: two, kept: 4242 },
+    { kind: "pruned", paths: [], kept: 4242 },
+  ],
+  warning: Object.values(WARNINGS)
+    .flat()
+    .map((warning) => ({ kind: "warning", warning })),
+};
+
+const child = [
+  { tool: VALUE, exitCode: 3, output: `${VALUE}\n${VALUE}\n` },
+  { tool: VALUE, exitCode: undefined, output: "" },
+];
+
+export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = {
+  SETTINGS_INVALID: [{ problems: Object.values(PROBLEMS).flat() }, { problems: [{ kind: "missing", name: VALUE }] }],
+  MIGRATIONS_DIR_NOT_FOUND: [{ path: VALUE }],
+  MIGRATIONS_DIR_UNREADABLE: [{ path: VALUE, reason: VALUE }],
+
+  HISTORY_FAILED: [
+    { migrations: [{ name: VALUE, startedAt: VALUE }], engine: "native" },
+    { migrations: [{ name: VALUE, startedAt: VALUE }], engine: "prisma" },
+  ],
+  BASELINE_NEEDED: [{ schema: VALUE, tables: many, migrations: many }],
+  SCRIPT_MISSING: [{ migrations: two }],
+  SCRIPT_UNREADABLE: [{ migration: VALUE, path: VALUE, reason: VALUE }],
+  SCRIPT_NOT_UTF8: [{ migration: VALUE, path: VALUE, byteOffset: 4242 }],
+  PROVIDER_MISMATCH: [{ path: VALUE, found: VALUE }],
+  HISTORY_IN_OTHER_SCHEMA: [
+    { expected: VALUE, found: VALUE, user: VALUE },
+    { expected: VALUE, found: "", user: VALUE },
+  ],
+  HISTORY_UNREADABLE: [{ server }, { server: bareServer }],
+  HISTORY_EDITED: [{ migrations: two }],
+  HISTORY_MISSING: [{ migrations: two }],
+  LEDGER_UNSUPPORTED: [{ schema: VALUE }],
+
+  TOOL_NOT_FOUND: [{ tool: VALUE }],
+  TOOL_TOO_OLD: [{ tool: VALUE, path: VALUE, toolVersion: VALUE, serverVersion: VALUE }],
+  TOOL_FAILED: [{ tool: VALUE, reason: VALUE }],
+  BACKUP_DIR_UNUSABLE: [{ path: VALUE, reason: VALUE }],
+  BACKUP_NO_SPACE: [{ path: VALUE, availableBytes: 1234, neededBytes: 4321 }],
+  BACKUP_FAILED: child,
+  BACKUP_NOT_VERIFIED: [{ path: VALUE, reason: VALUE }],
+  SCRIPT_INVALID: [{ migration: VALUE, server, location }],
+  POOLER_IN_TRANSACTION_MODE: [{ host: VALUE, port: 6432 }],
+  PRISMA_CLI_NOT_FOUND: [{ directory: VALUE }],
+  RIGHTS_MISSING: [{ reason: VALUE }],
+  NO_AUTOMATIC_RESTORE: [{ migrations: two, reasons: two }],
+  BACKUP_FORMAT_UNSUITABLE: [{ reason: VALUE }],
+
+  DATABASE_UNREACHABLE: [{ host: VALUE, port: 5432, reason: VALUE, waitedMs: 2000 }],
+  DATABASE_STARTING: [{ host: VALUE, port: 5432, waitedMs: 2000 }],
+  AUTHENTICATION_FAILED: [{ user: VALUE, host: VALUE, reason: VALUE }],
+  DATABASE_NOT_FOUND: [{ database: VALUE, host: VALUE }],
+  DATABASE_REFUSED: [{ server }],
+  DATABASE_READ_ONLY: [{ inRecovery: true }, { inRecovery: false }],
+  TLS_FAILED: [{ host: VALUE, reason: VALUE }],
+  SERVER_TOO_OLD: [{ serverVersion: VALUE, minimum: VALUE }],
+  CONNECTION_LOST: [{ during: VALUE, reason: VALUE }],
+  DEADLINE_EXCEEDED: [{ during: VALUE, deadlineMs: 2000 }],
+  STATEMENT_FAILED: [{ during: VALUE, server }],
+
+  LOCK_NOT_ACQUIRED: [
+    { holder, waitedMs: 2000 },
+    { holder: bareHolder, waitedMs: 2000 },
+    { holder: undefined, waitedMs: 2000 },
+  ],
+  APP_NOT_FOUND: [{ command: VALUE }],
+  APP_NOT_EXECUTABLE: [{ path: VALUE, reason: VALUE }],
+  INTERRUPTED: [{ signal: "SIGINT" }, { signal: "SIGTERM" }],
+
+  MIGRATION_FAILED: [{ migration: VALUE, server, location: undefined }],
+  MIGRATION_BROKE_TRANSACTION: [{ migration: VALUE, reason: VALUE }],
+  MIGRATION_LEFT_SESSION_CHANGED: [{ migration: VALUE, reason: VALUE }],
+  PRISMA_CLI_FAILED: [
+    { exitCode: 1, signal: undefined, output: `${VALUE}\n` },
+    { exitCode: undefined, signal: VALUE, output: "" },
+    { exitCode: undefined, signal: undefined, output: "" },
+  ],
+  COMMIT_UNKNOWN: [{ transactionId: VALUE, reason: VALUE }],
+  VERIFY_FAILED: [{ migrations: two }],
+
+  RESTORE_FAILED: child,
+  RESTORE_NOT_PROVEN: [{ reasons: two }],
+  RESTORE_DIFFERS: [{ differences: two }],
+};

@@ -1,0 +1,78 @@
+/** A network between a client and a server that can fall silent or break, on 127.0.0.1. */
+
+import type { AddressInfo } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
+
+export interface TcpProxy {
+  readonly port: number;
+  /** Connections that were made so far. */
+  readonly connections: number;
+  /** From now on nothing is passed on, in both directions, and nobody is told: a cable that was pulled out. */
+  fallSilent(): void;
+  /** Resets every connection, and goes on with new ones. */
+  resetConnections(): void;
+  close(): Promise<void>;
+}
+
+export async function startTcpProxy(target: { readonly host: string; readonly port: number }): Promise<TcpProxy> {
+  const sockets = new Set<Socket>();
+  let isSilent = false;
+  let connections = 0;
+  const server = createServer((client) => {
+    connections += 1;
+    const upstream = connect(target.port, target.host);
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(from);
+      from.on("error", () => {});
+      from.on("data", (chunk) => {
+        if (!isSilent) to.write(chunk);
+      });
+      from.on("close", () => {
+        sockets.delete(from);
+        if (!isSilent) to.destroy();
+      });
+    }
+  });
+  await listen(server);
+  return {
+    port: (server.address() as AddressInfo).port,
+    get connections() {
+      return connections;
+    },
+    fallSilent() {
+      isSilent = true;
+    },
+    resetConnections() {
+      for (const socket of sockets) socket.resetAndDestroy();
+    },
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  };
+}
+
+/** A server that takes connections and does what the function does with them, for example nothing at all. */
+export async function startStrangeServer(behave: (socket: Socket) => void): Promise<{ port: number; close(): void }> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {});
+    behave(socket);
+  });
+  await listen(server);
+  return {
+    port: (server.address() as AddressInfo).port,
+    close() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}
+
+async function listen(server: Server): Promise<void> {
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+}
