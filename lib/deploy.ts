@@ -6,6 +6,7 @@
  */
 import { type AnyDeployError, DeployError, isDeployError } from "./errors.ts";
 import { type Report, type SegmentSummary, unfailing, type Warning } from "./events.ts";
+import type { ConcurrentFailure } from "./migrations/concurrent-index.ts";
 import { isUpToDate, type Plan } from "./migrations/plan.ts";
 import type { Outcome } from "./outcome.ts";
 
@@ -51,6 +52,10 @@ export interface MigrateFailure {
   readonly error: AnyDeployError;
   /** The transaction that was rolled back, where it had an id. */
   readonly transactionId: string | undefined;
+  /** A failed CONCURRENTLY, which can have left nothing but an invalid index and its row. */
+  readonly concurrent: ConcurrentFailure | undefined;
+  /** Sessions that are not ours may still be at work, or have written rows that this deploy can't explain. */
+  readonly hasUnsettledSessions: boolean;
 }
 
 export type Remains =
@@ -192,7 +197,8 @@ function tellUpToDate(plan: Plan, deployedByAnother: boolean, tell: Report): Out
 
 /** Whatever escapes from a migration, the ladder decides by what is in the database and not by what was thrown. */
 function asMigrateFailure(cause: unknown): MigrateResult {
-  return { kind: "failed", error: asDeployError(cause, "migrate"), transactionId: undefined };
+  const error = asDeployError(cause, "migrate");
+  return { kind: "failed", error, transactionId: undefined, concurrent: undefined, hasUnsettledSessions: false };
 }
 
 /** A bug while recovering must not hide what failed first: both are kept, and a person is called. */

@@ -79,8 +79,14 @@ export type Warning =
   | { readonly about: "no-tls"; readonly host: string }
   | { readonly about: "invalid-index"; readonly indexes: readonly string[] }
   | { readonly about: "schema-changed-by-others" }
+  /** Health checks can't see that a deploy is at work. */
+  | { readonly about: "state-file"; readonly path: string; readonly reason: string }
+  | { readonly about: "probe-port"; readonly port: number; readonly reason: string }
   /** A step after the last COMMIT, or a clean-up, failed: the deploy's outcome stands. */
   | { readonly about: "prune" | "unlock" | "verify" | "cleanup"; readonly reason: string };
+
+/** What a deploy is at, as a health check shows it. */
+export type DeployStep = "connect" | "lock" | "prepare" | "backup" | "migrate" | "restore" | "prune" | "finish";
 
 export type Report = (event: Event) => void;
 

@@ -8,10 +8,10 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { makeChecksum } from "../lib/migrations/checksum.ts";
-import { findClientTool } from "../scripts/support/postgres-binaries.mjs";
 import { type Cluster, sharedCluster } from "./support/cluster.ts";
 import { listMigrations } from "./support/prisma-cli.ts";
 import { type DeployRun, makeProject, type Project, runDeploy } from "./support/project.ts";
+import { dumpSchema } from "./support/schema-dump.ts";
 
 setDefaultTimeout(600_000);
 
@@ -71,7 +71,8 @@ async function expectSame(cluster: Cluster, database: string, folder: string, na
   const reference = await cluster.createDatabase();
   const scripts = names.map((name) => readFileSync(join(folder, name, "migration.sql"), "utf8"));
   for (const script of scripts) await cluster.psql(reference, script);
-  expect(await dumpSchema(cluster, database)).toBe(await dumpSchema(cluster, reference));
+  const withoutRows = ["--exclude-table=public._prisma_migrations"];
+  expect(await dumpSchema(cluster, database, withoutRows)).toBe(await dumpSchema(cluster, reference));
   expect(await readRows(cluster, database)).toEqual(
     names.map((name, index) => `${name} ${makeChecksum(scripts[index] ?? "")} steps 1 finished`),
   );
@@ -86,20 +87,4 @@ async function readRows(cluster: Cluster, database: string): Promise<string[]> {
      FROM _prisma_migrations ORDER BY started_at, migration_name COLLATE "C"`,
   );
   return rows.split("\n");
-}
-
-async function dumpSchema(cluster: Cluster, database: string): Promise<string> {
-  const tool = findClientTool("pg_dump");
-  if (tool === undefined) throw new Error("pg_dump was not found");
-  const child = Bun.spawn(
-    [tool.path, "--schema-only", "--restrict-key=abc", "--exclude-table=public._prisma_migrations", database],
-    {
-      env: { PGHOST: cluster.host, PGPORT: String(cluster.port), PGUSER: "postgres", LC_ALL: "C" },
-      stdout: "pipe",
-      stderr: "pipe",
-    },
-  );
-  const [text, problem] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-  if ((await child.exited) !== 0) throw new Error(problem);
-  return text;
 }

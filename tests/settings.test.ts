@@ -197,6 +197,11 @@ describe("flag > environment > --env-file > default", () => {
     ]);
   });
 
+  test("an empty variable of the file is not set either", () => {
+    const empty = makeFile("BACKUP_RETENTION_DAYS=\nBACKUP_MIN_KEEP=''\n");
+    expect(read(["--env-file", empty], REQUIRED)).toMatchObject({ backupRetentionDays: 30, backupMinimumKeep: 3 });
+  });
+
   test("the connection string may come from the file", () => {
     const withUrl = makeFile(`DATABASE_URL="${URL}"`);
     expect(read(["--env-file", withUrl], {}).target.host).toBe("db.example");
@@ -231,6 +236,12 @@ describe("the connection", () => {
       "DATABASE_URL before its file",
       { DATABASE_URL: other, DATABASE_URL_FILE: urlFile },
       "direct.example",
+      "DATABASE_URL",
+    ],
+    [
+      "DATABASE_URL, whose file is not even read then",
+      { ...REQUIRED, DATABASE_URL_FILE: "/no/such/file" },
+      "db.example",
       "DATABASE_URL",
     ],
     ["DIRECT_URL before the file", { DIRECT_URL: other, DATABASE_URL_FILE: urlFile }, "direct.example", "DIRECT_URL"],

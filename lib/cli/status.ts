@@ -20,7 +20,10 @@ export interface Status {
   readonly late: readonly string[];
 }
 
-export async function readStatus(operations: Pick<DeployOperations, "readPlan" | "readEdited">, tell: Report): Promise<Status> {
+export async function readStatus(
+  operations: Pick<DeployOperations, "readPlan" | "readEdited">,
+  tell: Report,
+): Promise<Status> {
   tell({ kind: "reading-status" });
   const plan = await operations.readPlan();
   return makeStatus(plan, await operations.readEdited(plan));

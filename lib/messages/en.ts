@@ -144,6 +144,8 @@ export const en: Messages = {
     "no-tls": ({ host }) => [`Connecting to a remote server without TLS: ${host} (sslmode=require is advised)`],
     "invalid-index": ({ indexes }) => [`There are INVALID indexes: ${indexes.join(", ")}`],
     "schema-changed-by-others": () => ["Another client changed the schema during the deploy."],
+    "state-file": ({ path, reason }) => [`Health checks do not see this deploy. No state file at ${path}: ${reason}`],
+    "probe-port": ({ port, reason }) => [`No answers to probes on port ${port}: ${reason}`],
     prune: ({ reason }) => [`Could not clean up old backups (the deploy is not affected): ${reason}`],
     unlock: ({ reason }) => [`Could not release the deploy lock (it ends with the connection): ${reason}`],
     verify: ({ reason }) => [`Could not check the result after applying: ${reason}`],
@@ -423,7 +425,7 @@ export const en: Messages = {
   },
   commandHelp: {
     deploy: "Check the status, back up, migrate, clean up, start the app.",
-    status: "Compare the history with the folder (0 up to date, 3 blocked, 10 something is pending).",
+    status: "Compare the history with the folder (exit 0 up to date, 3 blocked, 10 pending).",
     plan: "Show what would be done. Nothing is changed.",
   },
   status: {

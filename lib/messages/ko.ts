@@ -132,6 +132,10 @@ export const ko: Messages = {
     "no-tls": ({ host }) => [`TLS 없이 원격 서버에 연결합니다: ${host} (sslmode=require 권장)`],
     "invalid-index": ({ indexes }) => [`INVALID 상태의 인덱스가 있습니다: ${indexes.join(", ")}`],
     "schema-changed-by-others": () => ["배포 중에 다른 클라이언트가 스키마를 변경했습니다."],
+    "state-file": ({ path, reason }) => [
+      `헬스체크가 이 배포를 알 수 없습니다. 상태 파일을 쓸 수 없음: ${path} (${reason})`,
+    ],
+    "probe-port": ({ port, reason }) => [`프로브 요청에 응답할 수 없습니다. 포트 ${port}: ${reason}`],
     prune: ({ reason }) => [`백업 정리 실패 (배포 결과에는 영향이 없습니다): ${reason}`],
     unlock: ({ reason }) => [`배포 잠금 해제 실패 (연결이 끝나면 풀립니다): ${reason}`],
     verify: ({ reason }) => [`적용 후 확인 실패: ${reason}`],

@@ -5,9 +5,18 @@
 import { randomUUID } from "node:crypto";
 import { DeployError, type ErrorFields } from "../errors.ts";
 import { ServerError } from "../postgres/session.ts";
-import { createTable, insertFinished, insertStarted, markFailed } from "./migration-rows.ts";
 import { failureLogs } from "./migration-logs.ts";
-import { isCancelled, isLost, migrationError, QUERY_DEADLINE_MS, type Run, sendScript, throwIfInterrupted } from "./native-run.ts";
+import { createTable, insertFinished, insertStarted, markFailed } from "./migration-rows.ts";
+import {
+  isCancelled,
+  isLost,
+  migrationError,
+  QUERY_DEADLINE_MS,
+  type Run,
+  readTransactionId,
+  sendScript,
+  throwIfInterrupted,
+} from "./native-run.ts";
 import type { PlannedScript, Segment } from "./segments.ts";
 import {
   differingSettings,
@@ -40,7 +49,9 @@ export type AtomicResult =
       readonly kind: "broken";
       readonly index: number;
       readonly error: DeployError;
-      readonly rowId: string | undefined;
+      readonly rowId: string;
+      /** What was committed whole together with it. */
+      readonly applied: readonly AppliedMigration[];
     }
   /** The connection is gone; only a new session can tell. */
   | {
@@ -115,17 +126,8 @@ async function begin(run: Run, segment: Segment, attempt: Attempt): Promise<void
     await run.session.script(`SET LOCAL ${MARKER} = '${attempt.marker}'`, options);
     return;
   }
-  attempt.transactionId = await readTransactionId(run);
+  attempt.transactionId = await readTransactionId(run.session);
   if (!run.hasTable) await createTableOnce(run);
-}
-
-async function readTransactionId(run: Run): Promise<string> {
-  const [row] = await run.session.query<{ id: string }>(`SELECT pg_catalog.pg_current_xact_id()::text AS "id"`, {
-    during: "read the transaction's id",
-    deadlineMs: QUERY_DEADLINE_MS,
-  });
-  if (row === undefined) throw new Error("the server answered no transaction id");
-  return row.id;
 }
 
 async function createTableOnce(run: Run): Promise<void> {
@@ -205,7 +207,7 @@ async function commit(
   attempt: Attempt,
   onCommitting: (transactionId: string) => Promise<void>,
 ): Promise<void> {
-  const transactionId = attempt.transactionId ?? (await readTransactionId(run));
+  const transactionId = attempt.transactionId ?? (await readTransactionId(run.session));
   attempt.transactionId = transactionId;
   await onCommitting(transactionId);
   throwIfInterrupted(run.signal);
@@ -238,7 +240,9 @@ async function undo(run: Run, segment: Segment, attempt: Attempt, cause: unknown
     const status = transactionId === undefined ? undefined : await readStatus(run, transactionId);
     const isGone = status === "aborted" || (status === undefined && error.code !== "MIGRATION_BROKE_TRANSACTION");
     if (isGone) return { kind: "rolled-back", index, error, refusal, transactionId };
-    return { kind: "broken", index, error, rowId: await recordBroken(run, script, error) };
+    const applied = status === "committed" ? attempt.applied : [];
+    if (status === "committed" && transactionId !== undefined) run.transactionIds.push(transactionId);
+    return { kind: "broken", index, error, rowId: await recordBroken(run, script, error), applied };
   } catch (secondError) {
     if (isLost(run, secondError)) return { kind: "lost", index, error, transactionId, rowId, commitSent };
     throw secondError;
@@ -253,7 +257,7 @@ function explain(run: Run, script: PlannedScript, cause: unknown): DeployError {
 }
 
 /** A part of the migration may be in the database: a failed row says so to everybody, Prisma included. */
-async function recordBroken(run: Run, script: PlannedScript, error: DeployError): Promise<string | undefined> {
+async function recordBroken(run: Run, script: PlannedScript, error: DeployError): Promise<string> {
   if (!run.hasTable) await createTableOnce(run);
   const rowId = randomUUID();
   run.transactionIds.push(await insertStarted(run.session, run.schema, rowId, script, run.nextTimestamp()));

@@ -5,7 +5,17 @@
 import { quoteIdentifier } from "../postgres/identifier.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import { markRolledBack } from "./migration-rows.ts";
-import { QUERY_DEADLINE_MS, type Run, type RunOptions, retryLockConflicts, sendScript, startRun } from "./native-run.ts";
+import {
+  endRun,
+  inTransaction,
+  QUERY_DEADLINE_MS,
+  type Run,
+  type RunOptions,
+  retryLockConflicts,
+  sendScript,
+  startRun,
+} from "./native-run.ts";
+import type { MadeIndex } from "./outside-statements.ts";
 
 /** Name and validity of each index of the database, by its OID. */
 export type IndexSnapshot = ReadonlyMap<string, { readonly name: string; readonly isValid: boolean }>;
@@ -14,6 +24,7 @@ interface IndexRow {
   readonly oid: string;
   readonly schema: string;
   readonly name: string;
+  readonly table: string;
   readonly isValid: boolean;
 }
 
@@ -25,22 +36,22 @@ export async function readIndexes(session: Session): Promise<IndexSnapshot> {
 export interface DroppedIndexes {
   /** Names with their schema. */
   readonly dropped: readonly string[];
-  /** Invalid now and valid before, or not ours to drop: an index that was to be dropped, for example. */
+  /** Invalid now and valid before, since it was to be dropped; or new, and the server did not let us drop it. */
   readonly left: readonly string[];
 }
 
-/** Drops the invalid indexes that were not there before. */
-export async function dropInvalidIndexes(run: Run, before: IndexSnapshot): Promise<DroppedIndexes> {
+/** Drops the invalid indexes that were not there before and that the statement has made. */
+export async function dropInvalidIndexes(run: Run, before: IndexSnapshot, made: MadeIndex): Promise<DroppedIndexes> {
   const invalid = (await queryIndexes(run.session)).filter(({ isValid }) => !isValid);
   const dropped: string[] = [];
   const left: string[] = [];
   for (const index of invalid) {
     const known = before.get(index.oid);
-    if (known?.isValid === false && known.name === index.name) continue;
+    // REINDEX gives the old index a second name before it drops it.
+    const isNew = known === undefined || known.name !== index.name;
+    if (isNew ? !isMadeBy(made, index) : !known.isValid) continue;
     const label = `${index.schema}.${index.name}`;
-    // REINDEX gives the old index another name, and swaps the two, before it drops it.
-    const isOurs = known === undefined || known.name !== index.name;
-    if (isOurs && (await dropIndex(run, index))) {
+    if (isNew && (await dropIndex(run, index))) {
       run.tell({ kind: "invalid-index-dropped", index: label });
       dropped.push(label);
     } else {
@@ -50,10 +61,25 @@ export async function dropInvalidIndexes(run: Run, before: IndexSnapshot): Promi
   return { dropped, left };
 }
 
+/** Somebody else may build an index at the same time, which is invalid until it is done. */
+function isMadeBy(made: MadeIndex, { name, table }: IndexRow): boolean {
+  switch (made.kind) {
+    case "named":
+      return name === made.name;
+    case "on-table":
+      return table === made.table;
+    case "rebuilt":
+      return /_cc(new|old)\d*$/.test(name);
+    case "none":
+      return false;
+  }
+}
+
 export interface ConcurrentFailure {
   /** The unfinished row of the failed migration. */
   readonly rowId: string;
   readonly indexes: IndexSnapshot;
+  readonly made: MadeIndex;
 }
 
 /**
@@ -68,18 +94,23 @@ export async function cleanUpConcurrently(
   failure: ConcurrentFailure,
 ): Promise<DroppedIndexes & { readonly transactionIds: readonly string[] }> {
   const run = await startRun(options);
-  const indexes = await dropInvalidIndexes(run, failure.indexes);
-  const { session, schema, nextTimestamp, transactionIds } = run;
-  transactionIds.push(await markRolledBack(session, schema, failure.rowId, nextTimestamp()));
-  return { ...indexes, transactionIds };
+  try {
+    const indexes = await dropInvalidIndexes(run, failure.indexes, failure.made);
+    const { session, schema, nextTimestamp, transactionIds } = run;
+    transactionIds.push(await markRolledBack(session, schema, failure.rowId, nextTimestamp()));
+    return { ...indexes, transactionIds };
+  } finally {
+    await endRun(run);
+  }
 }
 
 async function queryIndexes(session: Session): Promise<IndexRow[]> {
   return await session.query<IndexRow>(
     `SELECT i.indexrelid::text AS "oid", n.nspname::text AS "schema", c.relname::text AS "name",
-       i.indisvalid AND i.indisready AND i.indislive AS "isValid"
+       t.relname::text AS "table", i.indisvalid AND i.indisready AND i.indislive AS "isValid"
      FROM pg_catalog.pg_index i
      JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+     JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE i.indexrelid >= 16384`,
     { during: "read the indexes", deadlineMs: QUERY_DEADLINE_MS },
@@ -89,31 +120,13 @@ async function queryIndexes(session: Session): Promise<IndexRow[]> {
 /** Plainly, in one short transaction of ours: with CONCURRENTLY it would wait for everybody else, without an end. */
 async function dropIndex(run: Run, { schema, name }: IndexRow): Promise<boolean> {
   const drop = `DROP INDEX IF EXISTS ${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
+  const during = "drop an invalid index";
   try {
-    run.transactionIds.push(await retryLockConflicts(run, () => runWithId(run, drop)));
+    await retryLockConflicts(run, () => inTransaction(run, during, () => sendScript(run, drop, during)));
     return true;
   } catch (error) {
-    // An index of a TOAST table, or of a constraint, or not ours: it is named instead.
+    // An index of a TOAST table, or one that is not ours: it is named instead.
     if (error instanceof ServerError) return false;
-    throw error;
-  }
-}
-
-/** Runs one statement as a transaction and answers its id. */
-async function runWithId(run: Run, text: string): Promise<string> {
-  const options = { during: "drop an invalid index", deadlineMs: QUERY_DEADLINE_MS };
-  await run.session.script("BEGIN", options);
-  try {
-    await sendScript(run, text, options.during);
-    const [row] = await run.session.query<{ id: string }>(
-      `SELECT pg_catalog.pg_current_xact_id()::text AS "id"`,
-      options,
-    );
-    if (row === undefined) throw new Error("the server answered no transaction id");
-    await run.session.script("COMMIT", options);
-    return row.id;
-  } catch (error) {
-    if (run.session.isOpen) await run.session.script("ROLLBACK", options);
     throw error;
   }
 }

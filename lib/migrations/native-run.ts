@@ -1,10 +1,11 @@
 /** What the native engine's modules share while they work: the session that holds the deploy lock, and its rules. */
 import { DeployError, isDeployError, type ServerMessage } from "../errors.ts";
 import type { Report } from "../events.ts";
+import { quoteLiteral } from "../postgres/identifier.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
+import { makeScriptLocation } from "./script-location.ts";
 import type { PlannedScript } from "./segments.ts";
 import { readSettings, type SessionSettings } from "./session-state.ts";
-import { makeScriptLocation } from "./script-location.ts";
 
 export interface RunOptions {
   /** Holds the deploy lock. */
@@ -27,6 +28,7 @@ export interface RunOptions {
 export interface Run extends Omit<RunOptions, "now"> {
   /** As they were when the engine began, our own `lock_timeout` included. */
   readonly settings: SessionSettings;
+  readonly lockTimeoutBefore: string;
   /** ISO 8601 with microseconds, each later than the one before: the rows are ordered by their start. */
   readonly nextTimestamp: () => string;
   hasTable: boolean;
@@ -47,14 +49,30 @@ const QUERY_CANCELED = "57014";
 
 /** Sets our `lock_timeout` and notes what a script must not leave changed. */
 export async function startRun(options: RunOptions): Promise<Run> {
-  await setLockTimeout(options.session, options.lockTimeoutMs);
+  const [row] = await options.session.query<{ lockTimeout: string }>(
+    `SELECT pg_catalog.current_setting('lock_timeout') AS "lockTimeout"`,
+    { during: "read lock_timeout", deadlineMs: QUERY_DEADLINE_MS },
+  );
+  await setLockTimeout(options.session, `${options.lockTimeoutMs}ms`);
   const { now, ...rest } = options;
-  const settings = await readSettings(options.session);
-  return { ...rest, settings, nextTimestamp: makeTimestamps(now), transactionIds: [] };
+  return {
+    ...rest,
+    settings: await readSettings(options.session),
+    lockTimeoutBefore: row?.lockTimeout ?? "0",
+    nextTimestamp: makeTimestamps(now),
+    transactionIds: [],
+  };
 }
 
-export async function setLockTimeout(session: Session, lockTimeoutMs: number): Promise<void> {
-  await session.query(`SELECT set_config('lock_timeout', '${lockTimeoutMs}ms', false)`, {
+/** Gives the session back as it was. Where that fails, the session is lost, and its next user will be told. */
+export async function endRun(run: Run): Promise<void> {
+  if (!run.session.isOpen) return;
+  await setLockTimeout(run.session, run.lockTimeoutBefore).catch(() => {});
+}
+
+/** @param lockTimeout with its unit; `0` waits for ever */
+export async function setLockTimeout(session: Session, lockTimeout: string): Promise<void> {
+  await session.query(`SELECT pg_catalog.set_config('lock_timeout', ${quoteLiteral(lockTimeout)}, false)`, {
     during: "set lock_timeout",
     deadlineMs: QUERY_DEADLINE_MS,
   });
@@ -158,7 +176,33 @@ export async function retryLockConflicts<Result>(run: Run, act: () => Promise<Re
   }
 }
 
-async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
+export async function readTransactionId(session: Session): Promise<string> {
+  const [row] = await session.query<{ id: string }>(`SELECT pg_catalog.pg_current_xact_id()::text AS "id"`, {
+    during: "read the transaction's id",
+    deadlineMs: QUERY_DEADLINE_MS,
+  });
+  if (row === undefined) throw new Error("the server answered no transaction id");
+  return row.id;
+}
+
+/** Runs it as one transaction of ours, which is then known. What fails is rolled back and thrown. */
+export async function inTransaction(run: Run, during: string, act: () => Promise<void>): Promise<void> {
+  const { session } = run;
+  const options = { during, deadlineMs: QUERY_DEADLINE_MS };
+  await session.script("BEGIN", options);
+  try {
+    await act();
+    const id = await readTransactionId(session);
+    await session.script("COMMIT", options);
+    run.transactionIds.push(id);
+  } catch (error) {
+    if (session.isOpen) await session.script("ROLLBACK", options);
+    throw error;
+  }
+}
+
+/** @throws INTERRUPTED as soon as the signal fires */
+export async function pause(durationMs: number, signal: AbortSignal): Promise<void> {
   throwIfInterrupted(signal);
   await new Promise<void>((resolve, reject) => {
     const interrupted = () => {

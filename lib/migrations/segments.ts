@@ -174,7 +174,12 @@ function makeSingle(script: AnalysedScript, serverVersionNumber: number): Segmen
   }
   const use = facts.isOneBlock ? undefined : useIn(script, NO_ENUM_CHANGES, serverVersionNumber);
   if (use === undefined) return undefined;
-  return makeSingleSegment(script, modeWithCommits(facts), makeReason("enum-value", script, use.value, use.start), true);
+  return makeSingleSegment(
+    script,
+    modeWithCommits(facts),
+    makeReason("enum-value", script, use.value, use.start),
+    true,
+  );
 }
 
 /** What lets the script commit in between: its own transactions where it has some, else one for each statement. */

@@ -90,6 +90,18 @@ export function makeSendText(text: string, facts: ScriptFacts): string {
   return sendText + text.slice(at);
 }
 
+/** Statements that stand or fall together: one alone, or all from a BEGIN to its end. */
+export function groupStatements(statements: readonly StatementPlace[]): StatementPlace[][] {
+  const groups: StatementPlace[][] = [];
+  let isInside = false;
+  for (const statement of statements) {
+    if (isInside) groups.at(-1)?.push(statement);
+    else groups.push([statement]);
+    if (statement.control !== undefined) isInside = statement.control === "open";
+  }
+  return groups;
+}
+
 /** One space for each character, so that positions given by the server stay right; line breaks stay. */
 function blank(text: string): string {
   return text.replaceAll(/[^\r\n]/gu, " ");

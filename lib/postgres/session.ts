@@ -54,7 +54,7 @@ export interface Session {
    */
   script(text: string, options: { readonly during: string; readonly deadlineMs: number | undefined }): Promise<void>;
   /**
-   * Asks the server to cancel what runs, which then rejects with 57014 and leaves the session usable. Takes five
+   * Asks the server to cancel what runs, which then rejects with 57014 and leaves the session usable. Takes three
    * seconds at most and never throws: whether it worked is told by the statement. A session that still connects ends.
    */
   cancel(): Promise<void>;
@@ -87,7 +87,7 @@ export function makeSession(target: ConnectionTarget, options: SessionOptions): 
 }
 
 const CLOSE_DEADLINE_MS = 1_000;
-const CANCEL_DEADLINE_MS = 5_000;
+const CANCEL_DEADLINE_MS = 3_000;
 /** What `setTimeout` can count. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
 /** The frontend's last message, so that the server does not take the end for an accident. */

@@ -3,6 +3,7 @@ import type { AnyDeployError, ScriptLocation } from "../errors.ts";
 import type { Event } from "../events.ts";
 import type { Line, Messages } from "../messages/messages.ts";
 import type { DatabaseState } from "../outcome.ts";
+import { displayWidth } from "../system/text.ts";
 
 const INDENT = "   ";
 
@@ -44,9 +45,10 @@ export function renderError(
   const { labels } = messages;
   const words = messages.errors[error.code](error.fields as never);
   const next = [...words.next, ...instructions];
+  const continuation = " ".repeat(displayWidth(labels.next) + 2);
   return [
     `${labels.state}  ${messages.states[state]}`,
-    ...next.map((line, index) => (index === 0 ? `${labels.next}  ${line}` : `      ${line}`)),
+    ...next.map((line, index) => (index === 0 ? `${labels.next}  ${line}` : `${continuation}${line}`)),
     labels.code(error.code, exitCode),
   ].map((text) => `${INDENT}${text}`);
 }

@@ -344,7 +344,8 @@ for file in "$1"/c*/server.pid; do
   pid=$(cat "$file")
   kill -QUIT "$pid" 2>/dev/null || continue
   tries=0
-  while kill -0 "$pid" 2>/dev/null && [ "$tries" -lt 100 ]; do
+  # The file goes with the server, while a zombie stays where nobody collects it, as in a container.
+  while kill -0 "$pid" 2>/dev/null && [ -f "\${file%server.pid}data/postmaster.pid" ] && [ "$tries" -lt 100 ]; do
     sleep 0.1
     tries=$((tries + 1))
   done

@@ -1,12 +1,10 @@
 /** Sessions on real servers that work, refuse, die and fall silent. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { type AnyDeployError, isDeployError } from "../../lib/errors.ts";
 import { type Database, makeDatabase, type OpenOptions } from "../../lib/postgres/database.ts";
 import { ServerError, type Session } from "../../lib/postgres/session.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
+import { type Certificates, makeCertificates } from "../support/certificates.ts";
 import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
 import { startStrangeServer, startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
@@ -658,31 +656,6 @@ describe("TLS", () => {
     expect(error).toMatchObject({ fields: { reason: "terminating connection due to administrator command (57P01)" } });
   });
 });
-
-interface Certificates {
-  readonly server: string;
-  readonly key: string;
-  readonly rootPath: string;
-  readonly otherRootPath: string;
-}
-
-/** Two certificates for `localhost` that are their own roots; the server has the first. */
-function makeCertificates(): Certificates {
-  const directory = temporaryDirectory();
-  for (const name of ["one", "two"]) {
-    const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"];
-    const files = ["-keyout", join(directory, `${name}.key`), "-out", join(directory, `${name}.pem`)];
-    const args = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    const { status, stderr } = spawnSync("openssl", [...args, ...subject, ...files], { encoding: "utf8" });
-    if (status !== 0) throw new Error(`openssl failed: ${stderr}`);
-  }
-  return {
-    server: readFileSync(join(directory, "one.pem"), "utf8"),
-    key: readFileSync(join(directory, "one.key"), "utf8"),
-    rootPath: join(directory, "one.pem"),
-    otherRootPath: join(directory, "two.pem"),
-  };
-}
 
 async function open(from: Database = database, options?: OpenOptions): Promise<Session> {
   const session = await from.open("test", options);

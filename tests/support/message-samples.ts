@@ -97,6 +97,8 @@ export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout
   "no-tls": [{ about: "no-tls", host: VALUE }],
   "invalid-index": [{ about: "invalid-index", indexes: two }],
   "schema-changed-by-others": [{ about: "schema-changed-by-others" }],
+  "state-file": [{ about: "state-file", path: VALUE, reason: VALUE }],
+  "probe-port": [{ about: "probe-port", port: 4242, reason: VALUE }],
   prune: [{ about: "prune", reason: VALUE }],
   unlock: [{ about: "unlock", reason: VALUE }],
   verify: [{ about: "verify", reason: VALUE }],

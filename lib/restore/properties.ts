@@ -1,0 +1,64 @@
+/**
+ * What belongs to a database as a whole, and is in no dump of it: settings, rights, comment, connection limit. As the
+ * statements that set it, so that two states can be compared and one be put back.
+ */
+
+/**
+ * Settings that are lists of names: their stored value is SQL already, that of all others is one text.
+ * @see variable_is_guc_list_quote() in src/bin/pg_dump/dumputils.c of PostgreSQL
+ */
+const LIST_SETTINGS = [
+  "local_preload_libraries",
+  "search_path",
+  "session_preload_libraries",
+  "shared_preload_libraries",
+  "temp_tablespaces",
+  "unix_socket_directories",
+];
+
+const GRANTEE = "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END";
+
+/** What a setting belongs to. */
+const SCOPE = `CASE setrole WHEN 0 THEN format('ALTER DATABASE %I', current_database())
+  ELSE format('ALTER ROLE %s IN DATABASE %I', setrole::regrole, current_database()) END`;
+
+/** Rows (statement, inverse): what sets a property, and what takes it away where another one does not replace it. */
+const STATEMENTS = `
+  SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', current_database(), datconnlimit), NULL
+    FROM pg_database WHERE datname = current_database()
+  UNION ALL SELECT format('COMMENT ON DATABASE %I IS %L', current_database(), shobj_description(oid, 'pg_database')), NULL
+    FROM pg_database WHERE datname = current_database()
+  UNION ALL SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, current_database(), ${GRANTEE},
+      CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END),
+      format('REVOKE %s ON DATABASE %I FROM %s', a.privilege_type, current_database(), ${GRANTEE})
+    FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) AS a WHERE datname = current_database()
+  UNION ALL SELECT format('%s SET %I TO %s', scope, key, CASE WHEN value <> '' AND lower(key) IN ('${LIST_SETTINGS.join("', '")}')
+      THEN value ELSE quote_literal(value) END), format('%s RESET %I', scope, key)
+    FROM (
+      SELECT ${SCOPE}, split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)
+      FROM pg_db_role_setting, unnest(setconfig) AS entry
+      WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) AS settings(scope, key, value)`;
+
+/** One row, `properties`: a JSON list of statements, in a fixed order. */
+export const PROPERTIES_QUERY = `
+  SELECT json_agg(statement ORDER BY statement COLLATE "C") AS "properties"
+  FROM (${STATEMENTS}) AS statements(statement, inverse)`;
+
+/**
+ * PL/pgSQL statements that put back what differs, and nothing else: some settings only a superuser may set again. Uses
+ * the variable `line`, a text.
+ *
+ * @param properties SQL literal of the JSON list that was marked
+ */
+export function makePropertiesBlock(properties: string): string {
+  const now = `(${STATEMENTS}) AS s(statement, inverse)`;
+  return `
+  FOR line IN SELECT inverse FROM ${now}
+    WHERE inverse IS NOT NULL AND statement NOT IN (SELECT json_array_elements_text(${properties}::json)) LOOP
+    EXECUTE line;
+  END LOOP;
+  FOR line IN SELECT json_array_elements_text(${properties}::json) EXCEPT SELECT statement FROM ${now} LOOP
+    EXECUTE line;
+  END LOOP;`;
+}
