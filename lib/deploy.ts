@@ -29,9 +29,9 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   /** Proves that nobody else has written since the mark. @throws RESTORE_NOT_PROVEN */
   proveAlone(): Promise<void>;
   /** Puts the marked state back in one transaction that repeats the proof under its locks. */
-  restore(backup: Backup): Promise<void>;
+  restore(): Promise<void>;
   /** The commands for a person, where nothing more may be done automatically. */
-  makeInstructions(backup: Backup): readonly string[];
+  makeInstructions(backup: Backup): Promise<readonly string[]>;
   prune(backup: Backup): Promise<void>;
 }
 
@@ -107,7 +107,7 @@ async function deployLocked(options: DeployOptions, operations: Operations, tell
 
   // After the last COMMIT nothing restores by itself: what fails from here on can't undo a good deploy.
   const unverified = await verify(result.names, operations, tell);
-  if (unverified !== undefined) return unresolved(unverified, [], backup, operations);
+  if (unverified !== undefined) return await unresolved(unverified, [], backup, operations);
   tell({ kind: "migration-finished", applied: result.names, durationMs: performance.now() - startedMs });
 
   tell({ kind: "prune-started" });
@@ -137,13 +137,13 @@ async function recover(
     await operations.proveAlone();
     tell({ kind: "restore-started", backupPath: backup.path });
     const startedMs = performance.now();
-    await operations.restore(backup);
+    await operations.restore();
     tell({ kind: "restore-finished", durationMs: performance.now() - startedMs });
     return { kind: "restored", failure: failure.error, backupPath: backup.path };
   } catch (recoveryFailure) {
     const known = asDeployError(recoveryFailure, "restore");
     if (known.code === "RESTORE_NOT_PROVEN") tell({ kind: "restore-not-proven", reasons: known.fields.reasons });
-    return unresolved(failure.error, [known], backup, operations);
+    return await unresolved(failure.error, [known], backup, operations);
   }
 }
 
@@ -164,13 +164,13 @@ function stopClean(
   return { kind: "at-boundary", failure: error, applied, notApplied, backupPath: backup.path };
 }
 
-function unresolved(
+async function unresolved(
   failure: AnyDeployError,
   recoveryFailures: readonly AnyDeployError[],
   backup: TakenBackup,
   operations: Operations,
-): Outcome {
-  const instructions = operations.makeInstructions(backup);
+): Promise<Outcome> {
+  const instructions = await operations.makeInstructions(backup);
   return { kind: "unresolved", failure, recoveryFailures, backupPath: backup.path, instructions };
 }
 

@@ -3,6 +3,12 @@
  *
  * Words are put to a code in `messages/`, its exit code is in `outcome.ts`; a code without either is a compile error.
  */
+import type { ClusterDigests } from "./restore/mark.ts";
+import type { InPlaceReason, PlainReason } from "./restore/plan.ts";
+import type { ProofReason } from "./restore/proof.ts";
+
+/** Why a restore does not happen by itself, or not from every format. The words for it are in the catalogues. */
+export type RestoreReason = ProofReason | InPlaceReason | PlainReason | `cluster-${keyof ClusterDigests}`;
 
 /** One thing that is wrong with the flags or the environment. All of them are reported at once. */
 export type SettingProblem =
@@ -108,8 +114,8 @@ export interface ErrorFields {
   POOLER_IN_TRANSACTION_MODE: { host: string; port: number };
   PRISMA_CLI_NOT_FOUND: { directory: string };
   RIGHTS_MISSING: { reason: string };
-  NO_AUTOMATIC_RESTORE: { migrations: readonly string[]; reasons: readonly string[] };
-  BACKUP_FORMAT_UNSUITABLE: { reason: string };
+  NO_AUTOMATIC_RESTORE: { migrations: readonly string[]; reasons: readonly RestoreReason[] };
+  BACKUP_FORMAT_UNSUITABLE: { reasons: readonly RestoreReason[] };
 
   // The database can't be reached, or refuses us: exit 7
   DATABASE_UNREACHABLE: { host: string; port: number; reason: string; waitedMs: number };
@@ -144,7 +150,7 @@ export interface ErrorFields {
 
   // Recovery: 6
   RESTORE_FAILED: { tool: string; exitCode: number | undefined; output: string };
-  RESTORE_NOT_PROVEN: { reasons: readonly string[] };
+  RESTORE_NOT_PROVEN: { reasons: readonly RestoreReason[] };
   RESTORE_DIFFERS: { differences: readonly string[] };
 }
 

@@ -1,7 +1,9 @@
 /**
  * What the procedure tells while it works, as data. `report/human.ts` puts words to it, `report/json.ts` prints it as it is.
  */
-import type { AnyDeployError, LockHolder } from "./errors.ts";
+import type { AnyDeployError, LockHolder, RestoreReason } from "./errors.ts";
+import type { SegmentReason } from "./migrations/segments.ts";
+import type { Rung } from "./restore/plan.ts";
 
 export type Event =
   // The specification's lines, in its order.
@@ -13,7 +15,7 @@ export type Event =
       readonly pending: readonly string[];
       readonly segments: readonly SegmentSummary[];
     }
-  | { readonly kind: "backup-started"; readonly format: "plain" | "custom"; readonly why: string | undefined }
+  | { readonly kind: "backup-started"; readonly format: "plain" | "custom"; readonly reasons: readonly RestoreReason[] }
   | { readonly kind: "backup-finished"; readonly path: string; readonly sizeBytes: number; readonly durationMs: number }
   | { readonly kind: "migration-started"; readonly engine: "native" | "prisma" }
   | { readonly kind: "migration-finished"; readonly applied: readonly string[]; readonly durationMs: number }
@@ -28,7 +30,7 @@ export type Event =
   | { readonly kind: "database-created"; readonly database: string }
   | { readonly kind: "lock-waiting"; readonly holder: LockHolder | undefined; readonly waitedMs: number }
   | { readonly kind: "deployed-by-another" }
-  | { readonly kind: "restore-plan"; readonly rungs: readonly string[]; readonly reasons: readonly string[] }
+  | { readonly kind: "restore-plan"; readonly rungs: readonly Rung[]; readonly reasons: readonly RestoreReason[] }
   | { readonly kind: "migration-applied"; readonly name: string; readonly durationMs: number }
   | { readonly kind: "notice"; readonly severity: string; readonly message: string }
   | {
@@ -52,7 +54,7 @@ export type Event =
       readonly applied: readonly string[];
       readonly notApplied: readonly string[];
     }
-  | { readonly kind: "restore-not-proven"; readonly reasons: readonly string[] }
+  | { readonly kind: "restore-not-proven"; readonly reasons: readonly RestoreReason[] }
   | { readonly kind: "pruned"; readonly paths: readonly string[]; readonly kept: number }
   | { readonly kind: "warning"; readonly warning: Warning };
 
@@ -74,7 +76,11 @@ export type Warning =
     }
   | { readonly about: "normalisation"; readonly names: readonly string[] }
   | { readonly about: "empty-folder"; readonly path: string }
-  | { readonly about: "non-atomic"; readonly migrations: readonly string[]; readonly reasons: readonly string[] }
+  | {
+      readonly about: "non-atomic";
+      readonly migrations: readonly string[];
+      readonly reasons: readonly SegmentReason[];
+    }
   | { readonly about: "backup-dir-in-container"; readonly path: string }
   | { readonly about: "no-tls"; readonly host: string }
   | { readonly about: "invalid-index"; readonly indexes: readonly string[] }

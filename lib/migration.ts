@@ -89,7 +89,7 @@ async function migrateWithPrisma(migration: Migration, context: OperationContext
   const after = await readHistory(session, settings.target.schema ?? DEFAULT_SCHEMA, QUERY_DEADLINE_MS);
   const verdict = judgePrismaRun(history.rows, after.rows, plan.pending, run);
   const sessions = prismaSessions({ run, verdict, cliVersion: cli.version, target: settings.target });
-  if (sessions === undefined) point.areSessionsKnown = false;
+  if (sessions === undefined) point.areSessionsCounted = false;
   else database.addSessions(sessions);
   return describePrisma(verdict, run, signal);
 }

@@ -166,14 +166,15 @@ class DatabaseOperations implements DeployOperations {
     await proveAlone(this.#database, await this.#lockedSession(), this.#current().point);
   }
 
-  async restore(backup: Backup): Promise<void> {
+  async restore(): Promise<void> {
     const { restore } = await import("./recovery.ts");
     const { prepared, point, history } = this.#current();
-    await restore(this.#database, await this.#lockedSession(), { backup, prepared, point, history }, this.#context);
+    await restore(this.#database, await this.#lockedSession(), { prepared, point, history }, this.#context);
   }
 
-  makeInstructions(backup: Backup): readonly string[] {
-    return this.#point?.makeInstructions(backup) ?? [];
+  async makeInstructions(backup: Backup): Promise<readonly string[]> {
+    const { makeInstructions } = await import("./restore/instructions.ts");
+    return makeInstructions(backup, this.#context.settings.target);
   }
 
   async prune(backup: Backup): Promise<void> {
@@ -185,7 +186,6 @@ class DatabaseOperations implements DeployOperations {
   }
 
   async close(): Promise<void> {
-    await this.#point?.close();
     await this.#session?.close();
   }
 

@@ -46,7 +46,11 @@ export async function prepareDeploy(
   const scripts = await readScripts(settings.migrationsDirectory, plan.pending);
   const engine = await prepareEngine(scripts, server, settings, environment);
   const tools = await findTools(server.versionNumber);
-  const warnings = [...connectionWarnings(session, settings), ...(await checkBackupFolder(session, settings))];
+  const warnings = [
+    ...segmentWarnings(engine.segments),
+    ...connectionWarnings(session, settings),
+    ...(await checkBackupFolder(session, settings)),
+  ];
   return { plan, server, scripts, ...engine, tools, warnings };
 }
 
@@ -95,6 +99,13 @@ async function findTools(serverVersionNumber: number): Promise<Tools> {
     findTool("psql", serverVersionNumber),
   ]);
   return { pgDump, pgRestore, psql };
+}
+
+function segmentWarnings(segments: readonly Segment[]): Warning[] {
+  const single = segments.filter(({ mode }) => mode !== "atomic");
+  if (single.length === 0) return [];
+  const migrations = single.flatMap(({ scripts }) => scripts.map(({ name }) => name));
+  return [{ about: "non-atomic", migrations, reasons: single.flatMap(({ reasons }) => reasons) }];
 }
 
 function connectionWarnings(session: Session, settings: OperationSettings): Warning[] {

@@ -304,6 +304,8 @@ describe("a container's own layer", () => {
     ["/", true],
   ])("%s: %p", (path, expected) => {
     expect(isMountOfContainer(mounts, path)).toBe(expected);
+    const [first, ...rest] = mounts.split("\n");
+    expect(isMountOfContainer([...rest, first].join("\n"), path)).toBe(expected);
   });
 
   test("is no guess without mounts to read", () => {

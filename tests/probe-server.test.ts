@@ -102,7 +102,9 @@ test("a server that does not ask to reuse addresses gets the port too", async ()
   const { port } = await start();
   for (let time = 0; time < 10; time += 1)
     await fetch(`http://127.0.0.1:${port}/livez`, { headers: { Connection: "close" } });
+  const staying = await probeAndStay(port);
   await servers.pop()?.close();
+  staying.destroy();
   const source = `import socket; s = socket.socket(); s.bind(("127.0.0.1", ${port})); s.listen(); print("listening")`;
   const { stdout, stderr } = Bun.spawnSync(["python3", "-c", source]);
   expect({ stdout: stdout.toString(), stderr: stderr.toString() }).toEqual({ stdout: "listening\n", stderr: "" });

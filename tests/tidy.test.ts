@@ -35,6 +35,12 @@ const SIBLINGS: readonly { readonly from: string; readonly to: string; readonly 
   { from: "lib/restore", to: "lib/backup", reason: "a restore reads what a backup has written" },
 ];
 
+/** What a file that calls itself pure in its first comment may still import as a value, besides files like it. */
+const HARMLESS: Readonly<Record<string, string>> = { "node:path": "text in, text out" };
+
+/** What a pure file can't do without touching the world. */
+const EFFECTS = /\b(process|Bun|Deno|fetch|setTimeout|setInterval|Math\.random|Date\.now|import\()\b\.?/;
+
 /** What may stand in one place only, or at the edge. */
 const RESERVED: readonly {
   readonly what: string;
@@ -119,6 +125,24 @@ test("an import upwards or from an unlisted sibling is found", () => {
   expect(findUpwardImports(file("lib/new/a.ts", 'import "../system/b.ts";'))).toEqual([
     "lib/new/a.ts: in no layer, see LAYERS",
   ]);
+});
+
+test("a file that calls itself pure is", () => {
+  const found = LIBRARY.filter(isCalledPure);
+  expect(found.length).toBeGreaterThan(10);
+  expect(found.flatMap((file) => findImpurities(file))).toEqual([]);
+});
+
+test("an effect or an impure import in a pure file is found", () => {
+  const file = (text: string) => ({ path: "lib/app/a.ts", text, lines: text.split("\n") });
+  expect(isCalledPure(file("/** Names. Pure. */\nconst a = 1;"))).toBe(true);
+  expect(isCalledPure(file("/** Files. */\n/** Pure. */\nconst a = 1;"))).toBe(false);
+  expect(findImpurities(file('import { readFileSync } from "node:fs";'))).toHaveLength(1);
+  expect(findImpurities(file('import { type A, b } from "./start.ts";'))).not.toEqual([]);
+  expect(findImpurities(file('import type { A } from "./start.ts";\nimport { type B } from "./child.ts";'))).toEqual(
+    [],
+  );
+  expect(findImpurities(file("const now = Date.now();"))).toHaveLength(1);
 });
 
 for (const { what, pattern, allowed } of RESERVED) {
@@ -213,6 +237,27 @@ function layerOf(path: string): { readonly rank: number; readonly name: string }
     if (name !== undefined) return { rank, name };
   }
   return undefined;
+}
+
+function isCalledPure({ text }: SourceFile): boolean {
+  return /\bPure\b/.test(text.slice(0, text.indexOf("*/")));
+}
+
+/** Effects of the file itself and of what it imports as a value; what it gets as an argument is its caller's. */
+function findImpurities(file: SourceFile, seen = new Set<string>()): string[] {
+  if (seen.has(file.path)) return [];
+  seen.add(file.path);
+  const code = withoutComments(file);
+  const effects = EFFECTS.exec(code)?.slice(0, 1) ?? [];
+  const targets = [...code.matchAll(/^import (?!type )([^;]*?) from "([^"]+)"/gm)]
+    .filter(([, names = ""]) => !names.startsWith("{") || /[{,]\s*(?!type\b)\w/.test(names))
+    .map(([, , target = ""]) => (target.startsWith(".") ? normalize(join(dirname(file.path), target)) : target));
+  const packages = targets.filter((target) => !target.startsWith("lib/") && !(target in HARMLESS));
+  const imported = LIBRARY.filter(({ path }) => targets.includes(path));
+  return [
+    ...[...effects, ...packages].map((what) => `${file.path}: ${what}`),
+    ...imported.flatMap((other) => findImpurities(other, seen)),
+  ];
 }
 
 function withoutComments({ lines }: SourceFile): string {

@@ -1,7 +1,7 @@
 /** Which client tool is taken, and with which arguments. */
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { makeArchiveTextArguments, makeDumpArguments, makeSchemaArguments } from "../lib/backup/arguments.ts";
 import {
   type ClientTool,
@@ -147,7 +147,9 @@ describe("on this machine", () => {
 
   test("no tool is an error that names it, and a relative entry of PATH is not searched", async () => {
     const empty = temporaryDirectory();
-    const search = { path: `:.:relative:${empty}`, folders: [`${empty}/*/bin`, `${empty}/nowhere/*`] };
+    const real = await findTool("pg_dump", 130000);
+    const relativePath = relative(process.cwd(), dirname(real.path));
+    const search = { path: `:.:${relativePath}:${empty}`, folders: [`${empty}/*/bin`, `${empty}/nowhere/*`] };
     await expect(findTool("pg_dump", 150000, search)).rejects.toMatchObject({
       code: "TOOL_NOT_FOUND",
       fields: { tool: "pg_dump" },

@@ -39,7 +39,7 @@ export async function startProbeServer(port: number, readProgress: () => DeployP
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
-        
+        for (const socket of sockets) socket.resetAndDestroy();
       }),
   };
 }

@@ -1,6 +1,6 @@
 /** The backup folder: which backups are ours, whether another fits, and removing one. */
 import { constants, mkdir, open, readdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { DeployError } from "../errors.ts";
 import {
   describeSystemError,
@@ -100,7 +100,8 @@ export async function removeBackup(directory: string, backup: Backup): Promise<v
  */
 export async function prepareFolder(directory: string): Promise<void> {
   await inFolder(directory, async () => {
-    await mkdir(directory, { recursive: true, mode: FOLDER_MODE });
+    const firstCreated = await mkdir(directory, { recursive: true, mode: FOLDER_MODE });
+    if (firstCreated !== undefined) await syncDirectory(dirname(firstCreated));
   });
 }
 

@@ -22,7 +22,10 @@ export const en: Messages = {
       detail(`Pending: ${count(pending.length, "migration")} in ${count(segments.length, "transaction")}`),
       ...details(formatList(pending)),
     ],
-    "backup-started": ({ why }) => ["📦 Starting the data backup...", ...(why === undefined ? [] : [detail(why)])],
+    "backup-started": ({ reasons }) => [
+      "📦 Starting the data backup...",
+      ...details(reasons.map((reason) => `pg_dump --format=custom: ${en.reasons[reason]}`)),
+    ],
     "backup-finished": ({ path, sizeBytes, durationMs }) => [
       `✅ PostgreSQL backup finished: ${path}`,
       detail(`${formatBytes(sizeBytes)}, ${formatDuration(durationMs)}, verified in full`),
@@ -65,8 +68,12 @@ export const en: Messages = {
     ],
     "deployed-by-another": () => [detail("Another deploy has just finished the migration.")],
     "restore-plan": ({ rungs, reasons }) => [
-      detail(rungs.length > 0 ? `On failure: ${rungs.join(" → ")}` : "On failure: no automatic restore is possible"),
-      ...details(reasons.map((reason) => `  ${reason}`)),
+      detail(
+        rungs.length > 0
+          ? `On failure: ${rungs.map((rung) => en.rungs[rung]).join(" → ")}`
+          : "On failure: no automatic restore is possible",
+      ),
+      ...details(reasons.map((reason) => `  ${en.reasons[reason]}`)),
     ],
     "migration-applied": ({ name, durationMs }) => [detail(`Applied: ${name} (${formatDuration(durationMs)})`)],
     notice: ({ severity, message }) => [detail(`${severity}: ${message}`)],
@@ -94,7 +101,7 @@ export const en: Messages = {
     ],
     "restore-not-proven": ({ reasons }) => [
       detail("No automatic restore, since nothing proves that no other client has written:"),
-      ...details(reasons.map((reason) => `  ${reason}`)),
+      ...details(reasons.map((reason) => `  ${en.reasons[reason]}`)),
     ],
     pruned: ({ paths, kept }) => [
       detail(
@@ -136,7 +143,10 @@ export const en: Messages = {
     "empty-folder": ({ path }) => [`The migrations folder is empty: ${path}`],
     "non-atomic": ({ migrations, reasons }) => [
       `PostgreSQL does not allow one transaction for: ${migrations.join(", ")}`,
-      ...reasons,
+      ...reasons.map(
+        ({ kind, migration, subject, line }) =>
+          `  ${migration}${line === undefined ? "" : `:${line}`}: ${en.segmentReasons[kind]} (${subject})`,
+      ),
     ],
     "backup-dir-in-container": ({ path }) => [
       `The backup folder is inside the container and disappears with it. Mount a volume there: ${path}`,
@@ -276,11 +286,12 @@ export const en: Messages = {
     }),
     NO_AUTOMATIC_RESTORE: ({ migrations, reasons }) => ({
       summary: `Migrations that could be left half-applied, with no automatic restore: ${migrations.join(", ")}`,
-      details: reasons,
+      details: reasons.map((reason) => en.reasons[reason]),
       next: ["Split the migrations, or accept the risk with: --accept-manual-restore"],
     }),
-    BACKUP_FORMAT_UNSUITABLE: ({ reason }) => ({
-      summary: `The plain format does not allow an automatic restore: ${reason}`,
+    BACKUP_FORMAT_UNSUITABLE: ({ reasons }) => ({
+      summary: `The plain format does not allow an automatic restore`,
+      details: reasons.map((reason) => en.reasons[reason]),
       next: ["Set BACKUP_FORMAT=auto or BACKUP_FORMAT=custom."],
     }),
     DATABASE_UNREACHABLE: ({ host, port, reason, waitedMs }) => ({
@@ -389,7 +400,7 @@ export const en: Messages = {
     }),
     RESTORE_NOT_PROVEN: ({ reasons }) => ({
       summary: "Nothing proves that no other client has written",
-      details: reasons,
+      details: reasons.map((reason) => en.reasons[reason]),
       next: [backupIsKept],
     }),
     RESTORE_DIFFERS: ({ differences }) => ({
@@ -397,6 +408,54 @@ export const en: Messages = {
       details: differences,
       next: [backupIsKept],
     }),
+  },
+
+  reasons: {
+    "other-server": "This is another server, or a recovered one.",
+    "transactions-committed": "Another transaction has committed since the backup.",
+    "transactions-unknown": "The server can no longer tell what became of transactions since the backup.",
+    "server-before-15": "Sessions can not be counted exactly before PostgreSQL 15.",
+    "clients-at-mark": "Another client was connected when the backup was taken.",
+    "clients-now": "Another client is connected now.",
+    "sessions-uncounted": "Another client has connected since the backup.",
+    "sessions-unknown": "The number of sessions that were opened for this deploy is not known exactly.",
+    "statistics-reset": "The statistics of the server were reset.",
+    "server-restarted": "The server was restarted.",
+    "prepared-transactions": "There are prepared transactions.",
+    subscriptions: "There are subscriptions.",
+    "worker-extensions": "An extension with background workers is installed.",
+    "replication-connections": "A replication connection has used the database.",
+    "large-objects": "There are large objects.",
+    "foreign-objects": "Some objects do not belong to this role.",
+    "publications-for-all-tables": "There is a publication FOR ALL TABLES.",
+    "extensions-in-schemas": "Extensions are installed in other schemas.",
+    "replication-slots": "There are replication slots.",
+    "too-many-objects": "There are too many objects for one transaction (max_locks_per_transaction).",
+    "extensions-with-own-restore": "An extension needs restore steps of its own.",
+    "create-denied": "The role may not create schemas.",
+    "foreign-large-objects": "Some large objects do not belong to this role.",
+    "foreign-dependents": "Objects of another role depend on ours.",
+    "foreign-writable": "The role may write to tables of another role, which could not be undone.",
+    "foreign-grantors": "Another role has granted rights on our objects.",
+    "plain-format": "A plain dump can not be restored here.",
+    "cluster-roles": "Roles were changed.",
+    "cluster-memberships": "Role memberships were changed.",
+    "cluster-databases": "Another database was changed.",
+    "cluster-tablespaces": "Tablespaces were changed.",
+    "cluster-settings": "Settings of roles or of another database were changed.",
+  },
+
+  rungs: { "in-place": "restore in place, in one transaction" },
+
+  segmentReasons: {
+    "not-parsed": "it can not be parsed",
+    "outside-transaction": "it can not run inside a transaction",
+    "transaction-control": "it controls transactions itself",
+    "may-commit": "it may commit by itself",
+    "sets-transaction": "it sets properties of its transaction",
+    "enum-value": "it uses an enum value before its commit",
+    "lasts-until-commit": "it leaves something that lasts until the commit",
+    "refused-by-server": "the server has refused it",
   },
 
   states: {

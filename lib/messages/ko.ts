@@ -21,7 +21,10 @@ export const ko: Messages = {
       detail(`적용 대기: ${pending.length}건, 트랜잭션: ${segments.length}개`),
       ...details(formatList(pending)),
     ],
-    "backup-started": ({ why }) => ["📦 데이터 백업을 시작합니다...", ...(why === undefined ? [] : [detail(why)])],
+    "backup-started": ({ reasons }) => [
+      "📦 데이터 백업을 시작합니다...",
+      ...details(reasons.map((reason) => `pg_dump --format=custom: ${ko.reasons[reason]}`)),
+    ],
     "backup-finished": ({ path, sizeBytes, durationMs }) => [
       `✅ PostgreSQL 백업 완료: ${path}`,
       detail(`${formatBytes(sizeBytes)}, ${formatDuration(durationMs)}, 전체 검증됨`),
@@ -61,8 +64,10 @@ export const ko: Messages = {
     ],
     "deployed-by-another": () => [detail("다른 배포가 방금 마이그레이션을 끝냈습니다.")],
     "restore-plan": ({ rungs, reasons }) => [
-      detail(rungs.length > 0 ? `실패하면: ${rungs.join(" → ")}` : "실패하면: 자동 복원 불가"),
-      ...details(reasons.map((reason) => `  ${reason}`)),
+      detail(
+        rungs.length > 0 ? `실패하면: ${rungs.map((rung) => ko.rungs[rung]).join(" → ")}` : "실패하면: 자동 복원 불가",
+      ),
+      ...details(reasons.map((reason) => `  ${ko.reasons[reason]}`)),
     ],
     "migration-applied": ({ name, durationMs }) => [detail(`적용: ${name} (${formatDuration(durationMs)})`)],
     notice: ({ severity, message }) => [detail(`${severity}: ${message}`)],
@@ -86,7 +91,7 @@ export const ko: Messages = {
     ],
     "restore-not-proven": ({ reasons }) => [
       detail("자동 복원을 하지 않습니다. 다른 클라이언트가 쓰지 않았다는 것을 증명할 수 없습니다:"),
-      ...details(reasons.map((reason) => `  ${reason}`)),
+      ...details(reasons.map((reason) => `  ${ko.reasons[reason]}`)),
     ],
     pruned: ({ paths, kept }) => [
       detail(paths.length === 0 ? `삭제할 백업 없음, 보관 ${kept}개` : `삭제 ${paths.length}개, 보관 ${kept}개`),
@@ -124,7 +129,10 @@ export const ko: Messages = {
     "empty-folder": ({ path }) => [`마이그레이션 폴더가 비어 있습니다: ${path}`],
     "non-atomic": ({ migrations, reasons }) => [
       `PostgreSQL이 하나의 트랜잭션을 허용하지 않는 마이그레이션: ${migrations.join(", ")}`,
-      ...reasons,
+      ...reasons.map(
+        ({ kind, migration, subject, line }) =>
+          `  ${migration}${line === undefined ? "" : `:${line}`}: ${ko.segmentReasons[kind]} (${subject})`,
+      ),
     ],
     "backup-dir-in-container": ({ path }) => [
       `백업 폴더가 컨테이너 안에 있어 컨테이너와 함께 사라집니다. 볼륨을 연결하십시오: ${path}`,
@@ -266,11 +274,12 @@ export const ko: Messages = {
     }),
     NO_AUTOMATIC_RESTORE: ({ migrations, reasons }) => ({
       summary: `반쯤 적용될 수 있으나 자동 복원이 불가능한 마이그레이션: ${migrations.join(", ")}`,
-      details: reasons,
+      details: reasons.map((reason) => ko.reasons[reason]),
       next: ["마이그레이션을 나누거나, 위험을 받아들이려면: --accept-manual-restore"],
     }),
-    BACKUP_FORMAT_UNSUITABLE: ({ reason }) => ({
-      summary: `plain 형식으로는 자동 복원이 불가능함: ${reason}`,
+    BACKUP_FORMAT_UNSUITABLE: ({ reasons }) => ({
+      summary: `plain 형식으로는 자동 복원이 불가능함`,
+      details: reasons.map((reason) => ko.reasons[reason]),
       next: ["BACKUP_FORMAT=auto 또는 custom 값을 쓰십시오."],
     }),
     DATABASE_UNREACHABLE: ({ host, port, reason, waitedMs }) => ({
@@ -377,7 +386,7 @@ export const ko: Messages = {
     }),
     RESTORE_NOT_PROVEN: ({ reasons }) => ({
       summary: "다른 클라이언트의 쓰기가 없었다는 증명 불가",
-      details: reasons,
+      details: reasons.map((reason) => ko.reasons[reason]),
       next: [checkBackups],
     }),
     RESTORE_DIFFERS: ({ differences }) => ({
@@ -385,6 +394,54 @@ export const ko: Messages = {
       details: differences,
       next: [checkBackups],
     }),
+  },
+
+  reasons: {
+    "other-server": "다른 서버이거나 복구된 서버입니다.",
+    "transactions-committed": "백업 이후 다른 트랜잭션이 커밋되었습니다.",
+    "transactions-unknown": "백업 이후의 트랜잭션 상태를 서버가 알려 주지 않습니다.",
+    "server-before-15": "PostgreSQL 15 미만에서는 접속 수로 증명할 수 없습니다.",
+    "clients-at-mark": "백업할 때 다른 클라이언트가 접속해 있었습니다.",
+    "clients-now": "지금 다른 클라이언트가 접속해 있습니다.",
+    "sessions-uncounted": "백업 이후 다른 클라이언트가 접속했습니다.",
+    "sessions-unknown": "우리가 연 접속 수를 정확히 알 수 없습니다.",
+    "statistics-reset": "서버 통계가 초기화되었습니다.",
+    "server-restarted": "서버가 다시 시작되었습니다.",
+    "prepared-transactions": "준비된 트랜잭션(2PC)이 있습니다.",
+    subscriptions: "논리 복제 구독이 있습니다.",
+    "worker-extensions": "백그라운드에서 쓰는 확장이 설치되어 있습니다.",
+    "replication-connections": "복제 연결이 데이터베이스를 사용했습니다.",
+    "large-objects": "large object가 있습니다.",
+    "foreign-objects": "이 역할의 소유가 아닌 객체가 있습니다.",
+    "publications-for-all-tables": "FOR ALL TABLES publication이 있습니다.",
+    "extensions-in-schemas": "다른 스키마에 설치된 확장이 있습니다.",
+    "replication-slots": "복제 슬롯이 있습니다.",
+    "too-many-objects": "객체가 많아 한 트랜잭션으로 복원할 수 없습니다 (max_locks_per_transaction).",
+    "extensions-with-own-restore": "자체 복원 절차가 필요한 확장이 있습니다.",
+    "create-denied": "스키마를 만들 권한이 없습니다.",
+    "foreign-large-objects": "이 역할의 소유가 아닌 large object가 있습니다.",
+    "foreign-dependents": "다른 역할의 객체가 우리 객체에 의존합니다.",
+    "foreign-writable": "다른 역할의 테이블에 쓸 수 있어, 그 변경은 되돌릴 수 없습니다.",
+    "foreign-grantors": "다른 역할이 부여한 권한이 있습니다.",
+    "plain-format": "plain 형식으로는 복원할 수 없습니다.",
+    "cluster-roles": "역할이 변경되었습니다.",
+    "cluster-memberships": "역할의 소속이 변경되었습니다.",
+    "cluster-databases": "다른 데이터베이스가 변경되었습니다.",
+    "cluster-tablespaces": "테이블스페이스가 변경되었습니다.",
+    "cluster-settings": "역할 또는 다른 데이터베이스의 설정이 변경되었습니다.",
+  },
+
+  rungs: { "in-place": "한 트랜잭션으로 제자리 복원" },
+
+  segmentReasons: {
+    "not-parsed": "문법을 해석할 수 없음",
+    "outside-transaction": "트랜잭션 안에서 실행할 수 없음",
+    "transaction-control": "트랜잭션을 스스로 제어함",
+    "may-commit": "스스로 커밋할 수 있음",
+    "sets-transaction": "트랜잭션 속성을 설정함",
+    "enum-value": "커밋되기 전의 enum 값을 사용함",
+    "lasts-until-commit": "커밋까지 남는 상태를 만듦",
+    "refused-by-server": "서버가 거부함",
   },
 
   states: {

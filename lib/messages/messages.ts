@@ -3,9 +3,11 @@
  *
  * A language without one of them is a compile error. Values come in as data; no language sees a secret.
  */
-import type { ErrorCode, ErrorFields, ServerMessage, SettingProblem } from "../errors.ts";
+import type { ErrorCode, ErrorFields, RestoreReason, ServerMessage, SettingProblem } from "../errors.ts";
 import type { Event, Warning } from "../events.ts";
+import type { SegmentReasonKind } from "../migrations/segments.ts";
 import type { DatabaseState } from "../outcome.ts";
+import type { Rung } from "../restore/plan.ts";
 
 /** A line of the log; `detail` lines stand indented under the specification's own. */
 export type Line = string | { readonly detail: string };
@@ -27,6 +29,9 @@ export interface Messages {
   readonly errors: { readonly [C in ErrorCode]: (fields: ErrorFields[C]) => ErrorWords };
   /** What is true of the database now, with whether the app was started. */
   readonly states: { readonly [S in DatabaseState]: string };
+  readonly reasons: { readonly [R in RestoreReason]: string };
+  readonly rungs: { readonly [R in Rung]: string };
+  readonly segmentReasons: { readonly [K in SegmentReasonKind]: string };
   readonly settingProblem: (problem: SettingProblem) => string;
   readonly labels: {
     readonly stopped: (summary: string) => string;

@@ -13,6 +13,8 @@ export function optionOf(node: TreeNode, name: string): string | boolean | undef
     const [type, value] = Object.entries(argument)[0] ?? [];
     if (type === "Boolean") return nodeOf(value)?.boolval === true;
     if (type === "Integer") return nodeOf(value)?.ival !== undefined;
+    // A word without quotes could be a type as well, for all that the grammar knows.
+    if (type === "TypeName") return lastName(nodeOf(value)?.names);
     return textOf(nodeOf(value)?.sval);
   }
   return undefined;

@@ -88,7 +88,7 @@ export interface PrismaOptions {
   readonly scripts: readonly MigrationScript[];
   /** Opens a session on the same database, by which the CLI's sessions are found and ended. */
   readonly openSession: () => Promise<Session>;
-  /** It is made to stop when it has run for this long. */
+  /** It is made to stop when it has run for this long. 25 days at most. */
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
   readonly tell: Report;
@@ -97,6 +97,8 @@ export interface PrismaOptions {
 const OUTPUT_LENGTH_MAX = 16 * 1024;
 /** Above what the sessions take to stop: only a CLI that hangs without them is killed. */
 const KILL_AFTER_MS = 60_000;
+/** A timer that is set for longer fires at once. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
 
 /** The CLI's command. We hold its advisory lock already, in a session of ours: it would wait for us and give up. */
 export function makePrismaCommand(
@@ -144,7 +146,7 @@ async function runWatched(options: PrismaOptions, watch: SessionWatch): Promise<
   const ending = run(makePrismaCommand(options), {
     stdout: { line: reader.read },
     stderr: { line: reader.read },
-    deadlineMs: deadlineMs + KILL_AFTER_MS,
+    deadlineMs: Math.min(deadlineMs + KILL_AFTER_MS, TIMER_MAX_MS),
     signal: killer.signal,
   }).finally(() => {
     hasEnded = true;
@@ -174,7 +176,7 @@ function makeStopper(signal: AbortSignal, deadlineMs: number) {
   let cancel = () => {};
   const stopped = new Promise<"deadline" | "signal">((stop) => {
     const onAbort = () => stop("signal");
-    const timer = setTimeout(() => stop("deadline"), deadlineMs);
+    const timer = setTimeout(() => stop("deadline"), Math.min(deadlineMs, TIMER_MAX_MS));
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) onAbort();
     cancel = () => {

@@ -113,10 +113,16 @@ export function makeFingerprintQuery(serverVersionNumber: number): string {
 }
 
 /** @throws what the session throws */
-export async function readFingerprint(session: Session, serverVersionNumber: number): Promise<string> {
-  const rows = await session.query<{ fingerprint: string }>(makeFingerprintQuery(serverVersionNumber), {
-    during: "read the catalog fingerprint",
-    deadlineMs: DEADLINE_MS,
-  });
-  return rows[0]?.fingerprint ?? "";
+export async function readFingerprint(session: Session): Promise<string> {
+  const { version } = await readRow<{ version: number }>(
+    session,
+    `SELECT current_setting('server_version_num')::int AS "version"`,
+  );
+  return (await readRow<{ fingerprint: string }>(session, makeFingerprintQuery(version))).fingerprint;
+}
+
+async function readRow<Row extends object>(session: Session, query: string): Promise<Row> {
+  const rows = await session.query<Row>(query, { during: "read the catalog fingerprint", deadlineMs: DEADLINE_MS });
+  if (rows[0] === undefined) throw new Error("a statement that always answers one row has answered none");
+  return rows[0];
 }

@@ -1,6 +1,7 @@
 /** The verdict of `proof.ts` as a statement of the restoring transaction, which it ends where nothing is proven. Pure. */
-import { makeCountersQuery, makePresenceQuery, makeTransactionsQuery, PLACE_QUERY } from "./evidence.ts";
+
 import { quoteLiteral } from "../postgres/identifier.ts";
+import { makeCountersQuery, makePresenceQuery, makeTransactionsQuery, PLACE_QUERY } from "./evidence.ts";
 import { listMarkReasons, type MarkedEvidence, makeExpectedSessions, type ProofReason } from "./proof.ts";
 
 export interface ProofScriptOptions {

@@ -118,9 +118,13 @@ export async function readEvidence(session: Session, mark: MarkedEvidence, own: 
   }
   // Behind the presence: see the header.
   const counters = await readRow<Counters>(session, makeCountersQuery(mark.serverMajor));
-  const query = makeTransactionsQuery(mark.snapshot, own.transactionIds);
-  const { transactions } = await readRow<{ transactions: ForeignTransactions }>(session, query);
+  const transactions = isSamePlace(mark.place, place) ? await readTransactions(session, mark, own) : "unknown";
   return { place, presence, counters, transactions };
+}
+
+async function readTransactions(session: Session, mark: MarkedEvidence, own: OwnWork): Promise<ForeignTransactions> {
+  const query = makeTransactionsQuery(mark.snapshot, own.transactionIds);
+  return (await readRow<{ transactions: ForeignTransactions }>(session, query)).transactions;
 }
 
 /** Pure. */

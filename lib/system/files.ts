@@ -4,7 +4,7 @@ import { dirname } from "node:path";
 
 const SYSTEM_CODE = /^E[A-Z0-9]+$/u;
 const NO_SPACE_CODES: readonly string[] = ["ENOSPC", "EDQUOT", "EFBIG"];
-/** Some file systems (CIFS, FUSE) can't sync a directory, and say so in one of these ways. */
+/** Some file systems (CIFS, FUSE) can't sync a directory, and some directories can be written to but not opened. */
 const NO_DIRECTORY_SYNC_CODES: readonly string[] = ["EINVAL", "ENOTSUP", "EBADF", "EISDIR", "EPERM", "EACCES"];
 
 /**
@@ -33,13 +33,15 @@ export async function writeFileAtomically(path: string, text: string, mode = 0o6
 
 /** Makes the names in a directory last: a rename or an unlink is only sure after it. */
 export async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, "r");
   try {
-    await handle.sync();
+    const handle = await open(path, "r");
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
   } catch (cause) {
     if (!NO_DIRECTORY_SYNC_CODES.includes(readErrorCode(cause) ?? "")) throw cause;
-  } finally {
-    await handle.close();
   }
 }
 

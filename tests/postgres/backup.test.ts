@@ -428,6 +428,9 @@ describe("verification", () => {
         error: { ...UNVERIFIED, fields: { path: copy } },
       });
     }
+    const { reason } = ((await failure(verifyBackup(copy, { pgRestore }))) as DeployError<"BACKUP_NOT_VERIFIED">)
+      .fields;
+    expect(reason).toStartWith(format === "plain" ? "its last line" : "pg_restore: error: could not read");
   });
 
   test.each(FORMATS)("%s: finds a single flipped bit by its manifest", async (format) => {

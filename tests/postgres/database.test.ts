@@ -221,6 +221,14 @@ describe("a tool", () => {
     expect(result.stdout).toBe(`off|a  b\\c'"d\te|prisma-safe-deploy psql\n`);
   });
 
+  test("never asks for a password, and gets it by its environment only", async () => {
+    const path = join(temporaryDirectory(), "tool");
+    writeFileSync(path, '#!/bin/sh\nprintf "%s\\n" "$@"\necho "password=$PGPASSWORD"\n', { mode: 0o700 });
+    const database = databaseOf(cluster.url("postgres"));
+    const result = await database.runTool({ ...psql, path }, ["--x", "a b"], TOOL);
+    expect(result.stdout).toBe(`--no-password\n--x\na b\npassword=${PASSWORD}\n`);
+  });
+
   test("speaks English, whatever the user's language", async () => {
     const saved = process.env.LC_ALL;
     process.env.LC_ALL = "ko_KR.UTF-8";

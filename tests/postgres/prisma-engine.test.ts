@@ -29,11 +29,10 @@ describe.skipIf(skipsPrisma("prisma-engine.test.ts")).each([6, 7] as const)("Pri
     const how = split ? "each statement by itself" : "each script whole";
 
     test(`${how}: success`, async () => {
-      const { verdict, run, events, tables, sessions } = await deploy({
-        version,
-        split,
-        scripts: { "1_a": A, "2_b": "" },
-      });
+      const scripts = { "1_a": A, "2_b": "" };
+      // The longest that a timer can wait is no deadline at all, and must not be one that is over at once.
+      const deadlineMs = 2 ** 31 - 1;
+      const { verdict, run, events, tables, sessions } = await deploy({ version, split, scripts, deadlineMs });
       expect(verdict).toEqual({ kind: "applied", applied: ["1_a", "2_b"] });
       expect(run).toMatchObject({ exitCode: 0, timedOut: false, interrupted: false, lingering: [] });
       expect(events).toContainEqual({ kind: "prisma-output", line: "Applying migration `1_a`" });

@@ -1,6 +1,8 @@
 /** Sessions on real servers that work, refuse, die and fall silent. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import type { Socket } from "node:net";
 import { type AnyDeployError, isDeployError } from "../../lib/errors.ts";
+import { openSocket } from "../../lib/postgres/connection.ts";
 import { type Database, makeDatabase, type OpenOptions } from "../../lib/postgres/database.ts";
 import { ServerError, type Session } from "../../lib/postgres/session.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
@@ -516,14 +518,45 @@ describe("connecting", () => {
   });
 
   test("to someone who hangs up, or who is no PostgreSQL", async () => {
-    for (const [behave, code] of [
-      [(socket: { destroy(): void }) => socket.destroy(), "DATABASE_UNREACHABLE"],
-      [(socket: { end(text: string): void }) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"), "TLS_FAILED"],
-    ] as const) {
+    const rows: readonly (readonly [behave: (socket: Socket) => void, code: string, reason: string])[] = [
+      [(socket) => socket.destroy(), "DATABASE_UNREACHABLE", ""],
+      [(socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"), "TLS_FAILED", "an unexpected answer"],
+      // Somebody on the way puts in text of his own before the encryption begins.
+      [(socket) => socket.once("data", () => socket.write("Sextra")), "TLS_FAILED", "an unexpected answer"],
+    ];
+    for (const [behave, code, reason] of rows) {
       const server = await startStrangeServer(behave);
-      expect((await connectionFailure(`postgres://u@127.0.0.1:${server.port}/d?connect_timeout=2`)).code).toBe(code);
+      const failure = await connectionFailure(`postgres://u@127.0.0.1:${server.port}/d?connect_timeout=5`);
+      expect(failure.code).toBe(code);
+      expect(reasonOf(failure)).toContain(reason);
       server.close();
     }
+  });
+
+  test("is tried once, also when the other side hangs up instead of letting us in", async () => {
+    let connections = 0;
+    const server = await startStrangeServer((socket) => {
+      connections += 1;
+      socket.once("data", () => socket.destroy());
+    });
+    const failure = await connectionFailure(`postgres://u@127.0.0.1:${server.port}/d?sslmode=disable`);
+    expect(failure.code).toBe("DATABASE_UNREACHABLE");
+    // The driver would be there again in the next turn of the event loop.
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(connections).toBe(1);
+    server.close();
+  });
+
+  test("can be given up during the handshake", async () => {
+    const server = await startStrangeServer((socket) => socket.once("data", () => socket.write("S")));
+    const parsed = parseConnectionUrl(`postgres://u@127.0.0.1:${server.port}/d?sslmode=require`);
+    if ("problem" in parsed) throw new Error("a good URL");
+    const controller = new AbortController();
+    const failure = codeOf(openSocket(parsed.target, controller.signal));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    controller.abort();
+    expect(await failure).toBe("TLS_FAILED");
+    server.close();
   });
 
   test("with what the server refuses", async () => {

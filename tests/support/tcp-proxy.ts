@@ -18,9 +18,10 @@ export async function startTcpProxy(target: { readonly host: string; readonly po
   const sockets = new Set<Socket>();
   let isSilent = false;
   let connections = 0;
-  const server = createServer((client) => {
+  // Half-open, because a cable that was pulled out does not answer an end either.
+  const server = createServer({ allowHalfOpen: true }, (client) => {
     connections += 1;
-    const upstream = connect(target.port, target.host);
+    const upstream = connect({ port: target.port, host: target.host, allowHalfOpen: true });
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
@@ -29,6 +30,9 @@ export async function startTcpProxy(target: { readonly host: string; readonly po
       from.on("error", () => {});
       from.on("data", (chunk) => {
         if (!isSilent) to.write(chunk);
+      });
+      from.on("end", () => {
+        if (!isSilent) to.end();
       });
       from.on("close", () => {
         sockets.delete(from);

@@ -1,0 +1,241 @@
+/**
+ * The point to come back to, and the way back: marked and backed up before anything is changed, found out and undone
+ * after a failure.
+ */
+import type { Backup } from "./backup/store.ts";
+import type { MigrateFailure, Remains } from "./deploy.ts";
+import { DeployError } from "./errors.ts";
+import type { Warning } from "./events.ts";
+import { DEFAULT_SCHEMA, type History, type MigrationRow, readHistory } from "./migrations/history.ts";
+import { judgePrismaRun } from "./migrations/prisma-verdict.ts";
+import type { Segment } from "./migrations/segments.ts";
+import type { OperationContext, OperationSettings } from "./operations.ts";
+import type { Database } from "./postgres/database.ts";
+import type { Session } from "./postgres/session.ts";
+import { formatServerVersion } from "./postgres/tool-choice.ts";
+import type { Prepared } from "./preflight.ts";
+import { listClusterChanges, type Mark, readClusterDigests, readInvalidIndexes, takeMark } from "./restore/mark.ts";
+import { chooseRestore, type RestorePlan } from "./restore/plan.ts";
+import { judgeProof, type OwnWork, readEvidence } from "./restore/proof.ts";
+
+/** What a deploy may come back to, and what it did itself since then. */
+export interface RecoveryPoint {
+  readonly backup: Backup;
+  readonly mark: Mark;
+  readonly restorePlan: RestorePlan;
+  /** Transactions of ours, each recorded before its COMMIT. */
+  readonly ownTransactionIds: string[];
+  /** False once something has opened an unknown number of sessions for us. */
+  areSessionsCounted: boolean;
+}
+
+const QUERY_DEADLINE_MS = 60_000;
+const DUMP_LOCK_WAIT_MS = 60_000;
+
+/** @throws what refuses the deploy (exit 4), with nothing left of the backup */
+export async function takeRecoveryPoint(
+  database: Database,
+  session: Session,
+  prepared: Prepared,
+  history: History,
+  context: OperationContext,
+): Promise<RecoveryPoint> {
+  const { settings, signal, tell } = context;
+  const coordinator = await database.open("backup");
+  try {
+    const historySchema = history.schema ?? settings.target.schema ?? DEFAULT_SCHEMA;
+    const mark = await takeMark({ database, coordinator, sessions: [session], historySchema });
+    const restorePlan = chooseRestore(mark.facts, { format: settings.backupFormat });
+    const point = { mark, restorePlan, ownTransactionIds: [], areSessionsCounted: true };
+    tell({ kind: "restore-plan", rungs: restorePlan.rungs, reasons: restorePlan.reasonsNot });
+    if (settings.backupFormat === "plain" && restorePlan.why.length > 0 && !settings.acceptManualRestore) {
+      throw new DeployError("BACKUP_FORMAT_UNSUITABLE", { reasons: restorePlan.why });
+    }
+    const objection = prepared.cli === undefined ? objectionTo(prepared.segments, point, settings) : undefined;
+    if (objection !== undefined) throw objection;
+    signal.throwIfAborted();
+    const reasons = restorePlan.format === "custom" ? restorePlan.why : [];
+    tell({ kind: "backup-started", format: restorePlan.format, reasons });
+    const startedMs = performance.now();
+    const backup = await takeMarkedBackup(database, mark, restorePlan, prepared, history, context);
+    const { path, manifest } = backup;
+    tell({ kind: "backup-finished", path, sizeBytes: manifest.sizeBytes, durationMs: performance.now() - startedMs });
+    return { ...point, backup };
+  } finally {
+    await coordinator.close();
+  }
+}
+
+/** A plan that could leave half a migration is refused where nothing could restore it, unless that was accepted. */
+export function objectionTo(
+  segments: readonly Segment[],
+  point: Pick<RecoveryPoint, "restorePlan">,
+  settings: Pick<OperationSettings, "acceptManualRestore">,
+): DeployError<"NO_AUTOMATIC_RESTORE"> | undefined {
+  const risky = segments.filter(({ couldBeHalfApplied }) => couldBeHalfApplied);
+  if (risky.length === 0 || point.restorePlan.rungs.length > 0 || settings.acceptManualRestore) return undefined;
+  const migrations = risky.flatMap(({ scripts }) => scripts.map(({ name }) => name));
+  return new DeployError("NO_AUTOMATIC_RESTORE", { migrations, reasons: point.restorePlan.reasonsNot });
+}
+
+async function takeMarkedBackup(
+  database: Database,
+  mark: Mark,
+  restorePlan: RestorePlan,
+  prepared: Prepared,
+  history: History,
+  { settings, signal }: OperationContext,
+): Promise<Backup> {
+  const { takeBackup } = await import("./backup/dump.ts");
+  const applied = history.rows.filter(({ finishedAt, rolledBackAt }) => finishedAt !== null && rolledBackAt === null);
+  return await takeBackup(
+    {
+      directory: settings.backupDirectory,
+      format: restorePlan.format,
+      database: history.server.database,
+      systemIdentifier: mark.place.systemIdentifier,
+      serverVersion: formatServerVersion(history.server.versionNumber),
+      snapshot: mark.exportedSnapshot,
+      lockWaitMs: DUMP_LOCK_WAIT_MS,
+      history: { applied: applied.length, last: applied.at(-1)?.name ?? null },
+      precedes: prepared.plan.pending,
+    },
+    { database, pgDump: prepared.tools.pgDump, pgRestore: prepared.tools.pgRestore, now: () => new Date(), signal },
+  );
+}
+
+/** What there is to go by when a migration has failed. */
+export interface FailureFacts {
+  readonly failure: MigrateFailure;
+  /** As it was before. */
+  readonly history: History;
+  readonly prepared: Prepared;
+  readonly point: RecoveryPoint;
+}
+
+/**
+ * Decided by the rows, since a script and its row are either in one transaction or the row comes first. The session holds
+ * the deploy lock, so that the backend that failed, and whatever it was doing, has ended.
+ */
+export async function settle(session: Session, facts: FailureFacts, context: OperationContext): Promise<Remains> {
+  const { failure, history, prepared, point } = facts;
+  if (failure.hasUnsettledSessions) return { kind: "changes" };
+  const undone = await cleanUpConcurrent(session, facts, context);
+  if (undone === "left-invalid") return { kind: "changes" };
+  const after = await readRows(session, context.settings);
+  const rows = after.filter((row) => row.id !== undone);
+  const verdict = judgePrismaRun(history.rows, rows, prepared.plan.pending, { lingering: [] });
+  if (verdict.kind === "failed" || verdict.kind === "unknown") return { kind: "changes" };
+  const applied = verdict.kind === "nothing" ? [] : verdict.applied;
+  if (applied.length === 0 && undone === undefined) await tellOtherChanges(session, point, context);
+  return { kind: "nothing", applied };
+}
+
+/** @returns the row that is marked rolled back now; `left-invalid` where an index that was valid before is not any more */
+async function cleanUpConcurrent(
+  session: Session,
+  { failure, history, point }: FailureFacts,
+  { settings, tell }: OperationContext,
+): Promise<string | "left-invalid" | undefined> {
+  if (failure.concurrent === undefined) return undefined;
+  const { cleanUpConcurrently } = await import("./migrations/native-engine.ts");
+  const cleaned = await cleanUpConcurrently(
+    {
+      session,
+      schema: history.schema ?? settings.target.schema ?? DEFAULT_SCHEMA,
+      hasTable: true,
+      lockTimeoutMs: settings.lockTimeoutMs,
+      lockRetryMs: settings.lockRetryMs,
+      signal: new AbortController().signal,
+      tell,
+      now: () => performance.timeOrigin + performance.now(),
+    },
+    failure.concurrent,
+  );
+  point.ownTransactionIds.push(...cleaned.transactionIds);
+  return cleaned.left.length > 0 ? "left-invalid" : failure.concurrent.rowId;
+}
+
+/** Our transaction was rolled back; where the schema is another one all the same, somebody else has changed it. */
+async function tellOtherChanges(session: Session, point: RecoveryPoint, { tell }: OperationContext): Promise<void> {
+  const { readFingerprint } = await import("./postgres/fingerprint.ts");
+  if ((await readFingerprint(session, point.mark.facts.serverVersionNumber)) === point.mark.fingerprint) return;
+  tell({ kind: "warning", warning: { about: "schema-changed-by-others" } });
+}
+
+/** @throws RESTORE_NOT_PROVEN */
+export async function proveAlone(database: Database, session: Session, point: RecoveryPoint): Promise<void> {
+  const { mark, restorePlan } = point;
+  if (restorePlan.rungs.length === 0) throw new DeployError("RESTORE_NOT_PROVEN", { reasons: restorePlan.reasonsNot });
+  const clusterChanges = listClusterChanges(mark.cluster, await readClusterDigests(session));
+  if (clusterChanges.length > 0) {
+    throw new DeployError("RESTORE_NOT_PROVEN", { reasons: clusterChanges.map((kind) => `cluster-${kind}` as const) });
+  }
+  const own = ownWork(database, [session], point);
+  const proof = judgeProof(mark, await readEvidence(session, mark, own), own);
+  if (proof.proven === undefined) throw new DeployError("RESTORE_NOT_PROVEN", { reasons: proof.reasons });
+}
+
+/** Sessions are counted when they are open, so this is asked for anew each time. */
+function ownWork(database: Database, sessions: readonly Session[], point: RecoveryPoint): OwnWork {
+  return {
+    transactionIds: point.ownTransactionIds,
+    sessions,
+    sessionsOpened: point.areSessionsCounted ? database.sessionsOpened : undefined,
+  };
+}
+
+/**
+ * Puts the marked state back. The proof is repeated by the transaction that does it, once it holds every lock.
+ *
+ * @throws what `restoreInPlace` throws, or RESTORE_DIFFERS where the rows are not those of before
+ */
+export async function restore(
+  database: Database,
+  session: Session,
+  { prepared, point, history }: Omit<FailureFacts, "failure">,
+  { settings }: OperationContext,
+): Promise<void> {
+  const { restoreInPlace } = await import("./restore/in-place.ts");
+  const { transactionId } = await restoreInPlace({
+    database,
+    tools: prepared.tools,
+    backup: point.backup,
+    mark: point.mark,
+    own: {
+      transactionIds: point.ownTransactionIds,
+      sessions: [session],
+      areSessionsCounted: point.areSessionsCounted,
+    },
+  });
+  point.ownTransactionIds.push(transactionId);
+  const rows = await readRows(session, settings);
+  const differences = history.rows.filter((row) => !rows.some((other) => other.id === row.id)).map(({ name }) => name);
+  if (rows.length !== history.rows.length || differences.length > 0) {
+    throw new DeployError("RESTORE_DIFFERS", { differences: ["_prisma_migrations", ...differences] });
+  }
+}
+
+/**
+ * Every migration of the deploy is recorded as applied. Reads only.
+ *
+ * @throws VERIFY_FAILED, or what reading meets
+ */
+export async function verifyApplied(
+  session: Session,
+  applied: readonly string[],
+  point: RecoveryPoint,
+  settings: OperationSettings,
+): Promise<readonly Warning[]> {
+  const rows = await readRows(session, settings);
+  const finished = new Set(rows.filter((row) => row.finishedAt && !row.rolledBackAt).map(({ name }) => name));
+  const unrecorded = applied.filter((name) => !finished.has(name));
+  if (unrecorded.length > 0) throw new DeployError("VERIFY_FAILED", { migrations: unrecorded });
+  const before = new Set(point.mark.invalidIndexes);
+  const invalid = (await readInvalidIndexes(session)).filter((index) => !before.has(index));
+  return invalid.length > 0 ? [{ about: "invalid-index", indexes: invalid }] : [];
+}
+
+async function readRows(session: Session, settings: OperationSettings): Promise<readonly MigrationRow[]> {
+  return (await readHistory(session, settings.target.schema ?? DEFAULT_SCHEMA, QUERY_DEADLINE_MS)).rows;
+}

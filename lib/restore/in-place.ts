@@ -1,0 +1,256 @@
+/**
+ * Puts the marked state back in the live database: everything that is ours is dropped and restored from the backup in ONE
+ * transaction of ONE psql session, which commits only when nobody else has written, and when what is there then is what
+ * was there at the mark.
+ *
+ * No write of anybody else is lost: all tables are locked before the first proof, so nobody is writing to what will be
+ * dropped; the proof is repeated when everything is dropped, and once more before the COMMIT. Who commits in between has
+ * either touched something that is not ours to drop, which stays, or is found by one of the proofs.
+ */
+import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Manifest } from "../backup/manifest.ts";
+import { verifyBackup } from "../backup/verify.ts";
+import { DeployError } from "../errors.ts";
+import type { Database } from "../postgres/database.ts";
+import type { Session } from "../postgres/session.ts";
+import { type ClientTool, readOfflineEnvironment } from "../postgres/tools.ts";
+import { type RunResult, run } from "../system/exec.ts";
+import { selectEntries } from "./contents-list.ts";
+import { flushOwnSessions } from "./evidence.ts";
+import { readRestoreFacts } from "./facts.ts";
+import { listClusterChanges, type Mark, readClusterDigests } from "./mark.ts";
+import { chooseRestore } from "./plan.ts";
+import { NOT_PROVEN_STATE } from "./proof-script.ts";
+import {
+  COMMITTED_WORD,
+  DIFFERS_STATE,
+  makeBeginScript,
+  makeEndScript,
+  type RestoreScriptOptions,
+  TRANSACTION_WORD,
+} from "./script.ts";
+import { type RecordedTransaction, settleTransaction } from "./settle.ts";
+import { readSurvivors, type Survivors } from "./survivors.ts";
+
+export interface InPlaceOptions {
+  readonly database: Database;
+  readonly tools: { readonly psql: ClientTool; readonly pgRestore: ClientTool | undefined };
+  readonly backup: { readonly path: string; readonly manifest: Manifest };
+  readonly mark: Mark;
+  /** What we did since the mark; sessions that are open must be outside of any transaction. */
+  readonly own: {
+    readonly transactionIds: readonly string[];
+    readonly sessions: readonly Session[];
+    /** False when something, such as a killed Prisma CLI, opened an unknown number of sessions for us. */
+    readonly areSessionsCounted: boolean;
+  };
+  readonly lockTimeoutMs?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface RestoredInPlace {
+  readonly transactionId: string;
+}
+
+const LOCK_TIMEOUT_MS = 5_000;
+const ANALYZE_DEADLINE_MS = 600_000;
+/** The longest that a timer can wait. */
+const NO_DEADLINE_MS = 2 ** 31 - 1;
+const FILE_MODE = 0o600;
+/** pg_restore writes little behind its COMMIT. */
+const TAIL_BYTES = 4096;
+const OUTPUT_LINES_MAX = 20;
+
+/**
+ * @throws RESTORE_NOT_PROVEN, RESTORE_DIFFERS, RESTORE_FAILED, BACKUP_NOT_VERIFIED, or what connecting meets: nothing was
+ * changed. COMMIT_UNKNOWN: it can't be told.
+ */
+export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredInPlace> {
+  const { database, backup, signal } = options;
+  const { pgRestore } = options.tools;
+  await verifyBackup(backup.path, { pgRestore, expected: backup.manifest, signal });
+  const session = await database.open("restore");
+  const directory = await mkdtemp(join(dirname(backup.path), ".restore-"));
+  try {
+    await requirePossible(session, options);
+    const survivors = await readSurvivors(session, options.mark.content);
+    const dump =
+      backup.manifest.format === "plain" ? backup.path : await writeArchiveText(directory, survivors, options);
+    const script = await makeScript(session, survivors, options);
+    const transactionId = await runRestore(directory, dump, script, options);
+    // The planner knows nothing of new tables. Without it all is as before, only slower for a while.
+    await session.script("ANALYZE", { during: "analyze", deadlineMs: ANALYZE_DEADLINE_MS }).catch(() => {});
+    return { transactionId };
+  } finally {
+    await session.close();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** The failed deploy may have made what was possible impossible. */
+async function requirePossible(session: Session, { mark, backup }: InPlaceOptions): Promise<void> {
+  const changes = listClusterChanges(mark.cluster, await readClusterDigests(session));
+  if (changes.length > 0) throw new DeployError("RESTORE_DIFFERS", { differences: changes });
+  const plan = chooseRestore(await readRestoreFacts(session), { format: "custom" });
+  const marked = chooseRestore(mark.facts, { format: backup.manifest.format });
+  const reasons = [...new Set([...plan.reasonsNot, ...marked.reasonsNot])];
+  if (reasons.length > 0) {
+    throw new DeployError("RESTORE_FAILED", { tool: "in-place", exitCode: undefined, output: reasons.join("\n") });
+  }
+}
+
+async function makeScript(
+  session: Session,
+  survivors: Survivors,
+  { database, mark, backup, own, lockTimeoutMs = LOCK_TIMEOUT_MS }: InPlaceOptions,
+): Promise<RestoreScriptOptions> {
+  const ownPids = await flushOwnSessions([session, ...own.sessions], mark.serverMajor);
+  const { content, schemas, properties, history } = mark.content;
+  const { tables, largeObjects } = backup.manifest;
+  return {
+    proof: {
+      mark,
+      transactionIds: own.transactionIds,
+      ownPids,
+      // The session of psql itself, which is sure to be there when the proof is made in it.
+      sessionsOpened: own.areSessionsCounted ? database.sessionsOpened + 1 : undefined,
+    },
+    wipe: { survivors, schemas, properties },
+    expected: { content, tables, largeObjects, history },
+    lockTimeoutMs,
+  };
+}
+
+/** The archive as SQL without what stays, and without its COMMIT: that one is ours to say. */
+async function writeArchiveText(directory: string, survivors: Survivors, options: InPlaceOptions): Promise<string> {
+  const { path } = options.backup;
+  const listPath = join(directory, "contents.list");
+  const textPath = join(directory, "dump.sql");
+  const list = await readContentsList(options, directory);
+  await writeFile(listPath, selectEntries(list, survivors), { mode: FILE_MODE });
+  // Made by us, so that its mode does not depend on the umask.
+  await writeFile(textPath, "", { mode: FILE_MODE });
+  // In one transaction: without it the large objects get a BEGIN and a COMMIT of their own.
+  await runArchiveTool(["--single-transaction", `--use-list=${listPath}`, `--file=${textPath}`, "--", path], options);
+  await blankCommit(textPath);
+  return textPath;
+}
+
+async function readContentsList(options: InPlaceOptions, directory: string): Promise<string> {
+  const listPath = join(directory, "contents.all");
+  await runArchiveTool(["--list", `--file=${listPath}`, "--", options.backup.path], options);
+  const handle = await open(listPath, "r");
+  try {
+    return await handle.readFile("utf8");
+  } finally {
+    await handle.close();
+  }
+}
+
+async function runArchiveTool(args: readonly string[], { tools, signal }: InPlaceOptions): Promise<void> {
+  const { pgRestore } = tools;
+  if (pgRestore === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: "pg_restore" });
+  const command = { file: pgRestore.path, args, env: readOfflineEnvironment() };
+  const result = await run(command, {
+    stderr: "capture",
+    deadlineMs: NO_DEADLINE_MS,
+    ...(signal === undefined ? {} : { signal }),
+  });
+  signal?.throwIfAborted();
+  if (result.exitCode !== 0) throw makeFailure("pg_restore", result, result.stderr.split("\n"));
+}
+
+/** The last COMMIT by its place: rows may hold a line that looks like one. pg_restore writes comments behind it, no more. */
+async function blankCommit(path: string): Promise<void> {
+  const handle = await open(path, "r+");
+  try {
+    const { size } = await handle.stat();
+    const start = Math.max(0, size - TAIL_BYTES);
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(TAIL_BYTES), 0, TAIL_BYTES, start);
+    const tail = buffer.toString("latin1", 0, bytesRead);
+    const match = /\nCOMMIT;\n(?:\s*\n|--[^\n]*\n|\\unrestrict [^\n]*\n)*$/u.exec(tail);
+    if (match === null) {
+      const output = "pg_restore wrote no COMMIT at the end";
+      throw new DeployError("RESTORE_FAILED", { tool: "pg_restore", exitCode: 0, output });
+    }
+    await handle.write(" ".repeat("COMMIT;".length), start + match.index + 1, "latin1");
+  } finally {
+    await handle.close();
+  }
+}
+
+/** What psql said, as far as it matters. Rows of tables, which errors quote in their details, are left out. */
+interface Heard {
+  transaction: RecordedTransaction | undefined;
+  isCommitted: boolean;
+  readonly complaints: string[];
+}
+
+async function runRestore(
+  directory: string,
+  dump: string,
+  script: RestoreScriptOptions,
+  { database, tools, signal }: InPlaceOptions,
+): Promise<string> {
+  const begin = join(directory, "begin.sql");
+  const end = join(directory, "end.sql");
+  await writeFile(begin, makeBeginScript(script), { mode: FILE_MODE });
+  await writeFile(end, makeEndScript(script), { mode: FILE_MODE });
+  signal?.throwIfAborted();
+  const heard: Heard = { transaction: undefined, isCommitted: false, complaints: [] };
+  const flags = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"];
+  const result = await database.runTool(tools.psql, [...flags, "-f", begin, "-f", dump, "-f", end], {
+    sessions: 1,
+    stdout: { line: (line) => hearAnswer(line, heard) },
+    stderr: { line: (line) => hearComplaint(line, heard) },
+    deadlineMs: NO_DEADLINE_MS,
+    ...(signal === undefined ? {} : { signal }),
+  });
+  return await judgeRun(result, heard, database);
+}
+
+function hearAnswer(line: string, heard: Heard): void {
+  const [word, pid, id] = line.split(" ");
+  if (word === TRANSACTION_WORD && id !== undefined) heard.transaction ??= { id, pid: Number(pid) };
+  if (line === COMMITTED_WORD) heard.isCommitted = true;
+}
+
+function hearComplaint(line: string, heard: Heard): void {
+  if (!line.startsWith("psql:") || line.includes("WARNING:")) return;
+  heard.complaints.push(line);
+  if (heard.complaints.length > OUTPUT_LINES_MAX) heard.complaints.shift();
+}
+
+/** Its exit code may be lost with it, and so may the answer to the COMMIT: then the server is asked. */
+async function judgeRun(result: RunResult, heard: Heard, database: Database): Promise<string> {
+  const { transaction } = heard;
+  const failure = makeFailure("psql", result, heard.complaints);
+  if (transaction === undefined) throw failure;
+  if (heard.isCommitted) return transaction.id;
+  const end = await settleTransaction(database, transaction);
+  if (end.kind === "committed") return transaction.id;
+  if (end.kind === "aborted") throw failure;
+  throw new DeployError("COMMIT_UNKNOWN", { transactionId: transaction.id, reason: end.reason }, { cause: failure });
+}
+
+function makeFailure(tool: string, result: RunResult, complaints: readonly string[]): DeployError {
+  const reasons = readList(complaints, NOT_PROVEN_STATE);
+  if (reasons !== undefined) return new DeployError("RESTORE_NOT_PROVEN", { reasons });
+  const differences = readList(complaints, DIFFERS_STATE);
+  if (differences !== undefined) return new DeployError("RESTORE_DIFFERS", { differences });
+  const ended = result.startError ?? (result.timedOut ? "deadline exceeded" : (result.signal ?? ""));
+  const output = [...complaints, ended].filter((line) => line !== "").join("\n");
+  return new DeployError("RESTORE_FAILED", { tool, exitCode: result.exitCode, output });
+}
+
+/** The list in the message of one of our own errors. */
+function readList(complaints: readonly string[], state: string): string[] | undefined {
+  for (const complaint of complaints) {
+    const [, message] = complaint.split(`: ERROR:  ${state}: `);
+    if (message === undefined) continue;
+    const list: unknown = JSON.parse(message);
+    if (Array.isArray(list)) return list.map(String);
+  }
+  return undefined;
+}

@@ -1,0 +1,125 @@
+/**
+ * What psql runs before and behind the dump, in one session: locks, proof, wipe, proof; then the dump; then the
+ * comparison, the proof once more, and the only COMMIT. Pure: the text of two files.
+ *
+ * psql stops at the first error, and a file that is cut short, a killed psql and a killed backend all end without the
+ * COMMIT: there is no state in between.
+ */
+import { IN_PLACE_SETTING } from "../backup/guard.ts";
+import type { TableRows } from "../backup/manifest.ts";
+import { quoteLiteral } from "../postgres/identifier.ts";
+import { CONTENT_QUERY, CONTENT_SETTINGS } from "./content.ts";
+import { SESSIONS_COUNTED_MAJOR } from "./evidence.ts";
+import { HISTORY_EXPRESSION } from "./history-digest.ts";
+import { makeProofBlock, type ProofScriptOptions } from "./proof-script.ts";
+import { LOCK_BLOCK, makeWipeBlock, type WipeOptions } from "./wipe.ts";
+
+export interface RestoreScriptOptions {
+  readonly proof: ProofScriptOptions;
+  readonly wipe: WipeOptions;
+  readonly expected: ExpectedContent;
+  readonly lockTimeoutMs: number;
+}
+
+/** What must be there before the COMMIT. */
+export interface ExpectedContent {
+  /** Answer of CONTENT_QUERY at the mark, JSON. */
+  readonly content: string;
+  /** Rows of each table as the dump holds them. */
+  readonly tables: readonly TableRows[];
+  readonly largeObjects: number;
+  readonly history: { readonly schema: string; readonly digest: string } | undefined;
+}
+
+/** SQLSTATE when the restored content differs; its message is a JSON list of what does. */
+export const DIFFERS_STATE = "PS003";
+
+/** Before the backend's number and the transaction's, on a line of its own. */
+export const TRANSACTION_WORD = "prisma-safe-deploy-transaction";
+export const COMMITTED_WORD = "prisma-safe-deploy-committed";
+
+const DIFFERENCES_MAX = 10;
+
+export function makeBeginScript({ proof, wipe, lockTimeoutMs }: RestoreScriptOptions): string {
+  const { serverMajor } = proof.mark;
+  return `\\encoding UTF8
+${makeSettings(serverMajor, lockTimeoutMs)}
+${serverMajor >= SESSIONS_COUNTED_MAJOR ? "SELECT pg_stat_force_next_flush();" : ""}
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SELECT '${TRANSACTION_WORD} ' || pg_backend_pid() || ' ' || pg_current_xact_id();
+${LOCK_BLOCK}
+${makeProofBlock(proof)}
+${makeWipeBlock(wipe)}
+${makeProofBlock(proof)}
+`;
+}
+
+/** No command of psql's own in here: a dump that is cut short leaves psql refusing them, and not the COMMIT. */
+export function makeEndScript({ proof, expected, lockTimeoutMs }: RestoreScriptOptions): string {
+  return `${makeSettings(proof.mark.serverMajor, lockTimeoutMs)}
+${CONTENT_SETTINGS};
+${makeVerifyBlock(expected)}
+${makeProofBlock(proof)}
+COMMIT;
+SELECT '${COMMITTED_WORD}';
+`;
+}
+
+/** Nothing of the role's or the database's own may end the session, hide rows from it, or let the COMMIT be forgotten. */
+function makeSettings(serverMajor: number, lockTimeoutMs: number): string {
+  return `SET client_min_messages = warning;
+SET search_path = '';
+SET standard_conforming_strings = on;
+SET default_transaction_read_only = off;
+SET lock_timeout = ${lockTimeoutMs};
+SET statement_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+${serverMajor >= TRANSACTION_TIMEOUT_MAJOR ? "SET transaction_timeout = 0;" : ""}
+SET row_security = off;
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+SET ${IN_PLACE_SETTING.name} = '${IN_PLACE_SETTING.value}';`;
+}
+
+const TRANSACTION_TIMEOUT_MAJOR = 17;
+
+/** Tables of extensions are left out: the dump holds some of their rows at most. */
+function makeVerifyBlock({ content, tables, largeObjects, history }: ExpectedContent): string {
+  const rows = tables.map(({ schema, name, rows }) => ({ schema, name, rows }));
+  return `DO $verify$
+DECLARE
+  item record;
+  found bigint;
+  digest text;
+  differences text[] := '{}';
+BEGIN
+  FOR item IN SELECT * FROM json_to_recordset(${asJson(rows)}) AS x(schema text, name text, rows bigint) LOOP
+    CONTINUE WHEN EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e'
+      AND objid = to_regclass(format('%I.%I', item.schema, item.name)));
+    EXECUTE format('SELECT count(*) FROM ONLY %I.%I', item.schema, item.name) INTO found;
+    IF found <> item.rows THEN
+      differences := differences || format('%I.%I: %s rows, %s in the backup', item.schema, item.name, found, item.rows);
+    END IF;
+  END LOOP;
+  found := (SELECT count(*) FROM pg_largeobject_metadata);
+  IF found <> ${largeObjects} THEN differences := differences || format('large objects: %s, %s in the backup', found, ${largeObjects}); END IF;
+${history === undefined ? "" : makeHistoryCheck(history)}
+  differences := differences || ARRAY(
+    SELECT coalesce(expected.key, actual.key)
+    FROM json_each_text(${quoteLiteral(content)}::json) AS expected
+    FULL JOIN json_each_text((SELECT x."content"::json FROM (${CONTENT_QUERY}) AS x)) AS actual USING (key)
+    WHERE expected.value IS DISTINCT FROM actual.value ORDER BY 1 LIMIT ${DIFFERENCES_MAX});
+  IF differences <> '{}' THEN
+    RAISE EXCEPTION USING ERRCODE = '${DIFFERS_STATE}', MESSAGE = array_to_json(differences[1:${DIFFERENCES_MAX}])::text;
+  END IF;
+END
+$verify$;`;
+}
+
+function makeHistoryCheck(history: { readonly schema: string; readonly digest: string }): string {
+  return `  EXECUTE format('SELECT ${HISTORY_EXPRESSION.replaceAll("'", "''")} FROM %I._prisma_migrations AS m', ${quoteLiteral(history.schema)}) INTO digest;
+  IF digest IS DISTINCT FROM ${quoteLiteral(history.digest)} THEN differences := differences || '_prisma_migrations'::text; END IF;`;
+}
+
+function asJson(value: unknown): string {
+  return `${quoteLiteral(JSON.stringify(value))}::json`;
+}

@@ -1,0 +1,64 @@
+/** What became of a transaction whose end we were not told. Never guessed: the server knows. */
+import type { Database } from "../postgres/database.ts";
+import type { Session } from "../postgres/session.ts";
+
+export interface RecordedTransaction {
+  /** Text of `pg_current_xact_id()`. */
+  readonly id: string;
+  /** The backend that ran it. */
+  readonly pid: number;
+}
+
+export type TransactionEnd =
+  | { readonly kind: "committed" }
+  | { readonly kind: "aborted" }
+  | { readonly kind: "unknown"; readonly reason: string };
+
+const QUERY_DEADLINE_MS = 30_000;
+const POLL_MS = 200;
+/** A COMMIT that is under way ends by itself; what takes longer is a statement whose client is gone. */
+const PATIENCE_MS = 5_000;
+/** A server that crashed is back by then, or a person is needed. */
+const DEADLINE_MS = 120_000;
+
+/** Waits until the transaction has ended, and ends its backend where its client is gone and it works on. */
+export async function settleTransaction(database: Database, transaction: RecordedTransaction): Promise<TransactionEnd> {
+  const startedMs = performance.now();
+  let reason = "still in progress";
+  let session: Session | undefined;
+  try {
+    while (performance.now() - startedMs < DEADLINE_MS) {
+      try {
+        if (session?.isOpen !== true) session = await database.open("settle");
+        const status = await readStatus(session, transaction);
+        if (status === "committed" || status === "aborted") return { kind: status };
+        if (status === null) return { kind: "unknown", reason: "the server has forgotten the transaction" };
+        if (performance.now() - startedMs > PATIENCE_MS) await endBackend(session, transaction);
+      } catch (cause) {
+        // A server that restarts refuses for a while.
+        reason = cause instanceof Error ? cause.message : String(cause);
+      }
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+    return { kind: "unknown", reason };
+  } finally {
+    await session?.close();
+  }
+}
+
+async function readStatus(session: Session, { id }: RecordedTransaction): Promise<string | null> {
+  const rows = await session.query<{ status: string | null }>(
+    `SELECT pg_xact_status('${BigInt(id)}'::xid8) AS "status"`,
+    { during: "ask how the transaction ended", deadlineMs: QUERY_DEADLINE_MS },
+  );
+  return rows[0]?.status ?? null;
+}
+
+/** By its transaction too: the number of a backend that has ended is given out again. */
+async function endBackend(session: Session, { id, pid }: RecordedTransaction): Promise<void> {
+  const shortId = BigInt(id) % 2n ** 32n;
+  await session.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ${pid} AND backend_xid::text = '${shortId}'`,
+    { during: "end the restore's session", deadlineMs: QUERY_DEADLINE_MS },
+  );
+}
