@@ -170,7 +170,8 @@ async function unresolved(
   backup: TakenBackup,
   operations: Operations,
 ): Promise<Outcome> {
-  const instructions = await operations.makeInstructions(backup);
+  // What is true of the database must be told, whatever happens to the advice.
+  const instructions = await operations.makeInstructions(backup).catch(() => []);
   return { kind: "unresolved", failure, recoveryFailures, backupPath: backup.path, instructions };
 }
 

@@ -159,7 +159,7 @@ async function cleanUpConcurrent(
 /** Our transaction was rolled back; where the schema is another one all the same, somebody else has changed it. */
 async function tellOtherChanges(session: Session, point: RecoveryPoint, { tell }: OperationContext): Promise<void> {
   const { readFingerprint } = await import("./postgres/fingerprint.ts");
-  if ((await readFingerprint(session, point.mark.facts.serverVersionNumber)) === point.mark.fingerprint) return;
+  if ((await readFingerprint(session)) === point.mark.fingerprint) return;
   tell({ kind: "warning", warning: { about: "schema-changed-by-others" } });
 }
 

@@ -35,6 +35,15 @@ const SIBLINGS: readonly { readonly from: string; readonly to: string; readonly 
   { from: "lib/restore", to: "lib/backup", reason: "a restore reads what a backup has written" },
 ];
 
+/** Types alone may come from elsewhere: nothing of them is left at run time. */
+const TYPES: readonly { readonly from: string; readonly to: string; readonly reason: string }[] = [
+  { from: "lib/errors.ts", to: "lib/restore", reason: "an error's fields are what was found out there" },
+  { from: "lib/events.ts", to: "lib/restore", reason: "an event's fields are what was decided there" },
+  { from: "lib/events.ts", to: "lib/migrations", reason: "an event's fields are what was decided there" },
+  { from: "lib/messages", to: "lib/restore", reason: "there are words for each kind" },
+  { from: "lib/messages", to: "lib/migrations", reason: "there are words for each kind" },
+];
+
 /** What a file that calls itself pure in its first comment may still import as a value, besides files like it. */
 const HARMLESS: Readonly<Record<string, string>> = { "node:path": "text in, text out" };
 
@@ -73,7 +82,9 @@ const RESERVED: readonly {
     pattern: /\bDate\.now\(|\bnew Date\(\)/,
     allowed: {
       "lib/cli/main.ts": "log lines carry the time of day",
+      "lib/cli/health-check.ts": "gives the time to the check",
       "lib/operations.ts": "gives the time to the modules below, which are pure or take it as an argument",
+      "lib/recovery.ts": "as above",
     },
   },
   {
@@ -214,20 +225,24 @@ function indentOf(line: string): number {
 function findUpwardImports(file: SourceFile): string[] {
   const own = layerOf(file.path);
   if (own === undefined) return [`${file.path}: in no layer, see LAYERS`];
-  return importsOf(file).flatMap((imported) => {
+  return importsOf(file).flatMap(({ imported, isType }) => {
     const layer = layerOf(imported);
     if (layer === undefined) return imported.includes("/") ? [`${imported}: in no layer, see LAYERS`] : [];
     if (layer.rank > own.rank || layer.name === own.name) return [];
-    const isListed = SIBLINGS.some(({ from, to }) => from === own.name && to === layer.name);
+    const listed = isType ? [...SIBLINGS, ...TYPES] : SIBLINGS;
+    const isListed = listed.some(({ from, to }) => from === own.name && to === layer.name);
     // Modules that stand alone, such as lib/deploy.ts, are one thing with the others of their line.
     const isOneThing = layer.rank === own.rank && /\.ts$/.test(own.name) && /\.ts$/.test(layer.name);
     return isListed || isOneThing ? [] : [`${file.path} imports ${imported}`];
   });
 }
 
-function importsOf({ path, text }: SourceFile): string[] {
-  const found = text.matchAll(/(?:\bfrom |\bimport\(|\bimport )"(\.[^"]+)"/g);
-  return [...found].map(([, target]) => normalize(join(dirname(path), target ?? "")));
+function importsOf({ path, text }: SourceFile): { readonly imported: string; readonly isType: boolean }[] {
+  const found = text.matchAll(/(?:\b(import|export) (type )?[^;"]*?\bfrom |\bimport\(|\bimport )"(\.[^"]+)"/g);
+  return [...found].map(([, , type, target = ""]) => ({
+    imported: normalize(join(dirname(path), target)),
+    isType: type !== undefined,
+  }));
 }
 
 /** The rank grows downwards. */
@@ -243,20 +258,24 @@ function isCalledPure({ text }: SourceFile): boolean {
   return /\bPure\b/.test(text.slice(0, text.indexOf("*/")));
 }
 
-/** Effects of the file itself and of what it imports as a value; what it gets as an argument is its caller's. */
-function findImpurities(file: SourceFile, seen = new Set<string>()): string[] {
+/** Its own effects, and the packages that it draws in. What it gets as an argument is its caller's. */
+function findImpurities(file: SourceFile): string[] {
+  const effect = EFFECTS.exec(withoutComments(file))?.[0];
+  return [...(effect === undefined ? [] : [`${file.path}: ${effect}`]), ...findPackages(file, new Set())];
+}
+
+function findPackages(file: SourceFile, seen: Set<string>): string[] {
   if (seen.has(file.path)) return [];
   seen.add(file.path);
   const code = withoutComments(file);
-  const effects = EFFECTS.exec(code)?.slice(0, 1) ?? [];
   const targets = [...code.matchAll(/^import (?!type )([^;]*?) from "([^"]+)"/gm)]
     .filter(([, names = ""]) => !names.startsWith("{") || /[{,]\s*(?!type\b)\w/.test(names))
     .map(([, , target = ""]) => (target.startsWith(".") ? normalize(join(dirname(file.path), target)) : target));
   const packages = targets.filter((target) => !target.startsWith("lib/") && !(target in HARMLESS));
   const imported = LIBRARY.filter(({ path }) => targets.includes(path));
   return [
-    ...[...effects, ...packages].map((what) => `${file.path}: ${what}`),
-    ...imported.flatMap((other) => findImpurities(other, seen)),
+    ...packages.map((name) => `${file.path}: ${name}`),
+    ...imported.flatMap((other) => findPackages(other, seen)),
   ];
 }
 

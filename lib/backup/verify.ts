@@ -91,17 +91,15 @@ export function requireWhole(path: string, findings: DumpFindings): DumpContent 
 /** pg_restore reads and unpacks every block of the archive to write its SQL, which is then read like a plain dump. */
 async function readArchive(path: string, pgRestore: ClientTool, signal?: AbortSignal): Promise<DumpFindings> {
   const scanner = new DumpScanner();
-  let text = "";
-  const line = (content: string) => {
-    text += `${content}\n`;
-    if (text.length < CHUNK_BYTES) return;
-    scanner.push(Buffer.from(text));
-    text = "";
-  };
   const env = readOfflineEnvironment();
   const result = await run(
     { file: pgRestore.path, args: makeArchiveTextArguments(path), env },
-    { stdout: { line }, stderr: "capture", deadlineMs: NO_DEADLINE_MS, ...(signal === undefined ? {} : { signal }) },
+    {
+      stdout: { bytes: (chunk) => scanner.push(chunk) },
+      stderr: "capture",
+      deadlineMs: NO_DEADLINE_MS,
+      ...(signal === undefined ? {} : { signal }),
+    },
   );
   signal?.throwIfAborted();
   if (result.startError !== undefined) {
@@ -112,7 +110,6 @@ async function readArchive(path: string, pgRestore: ClientTool, signal?: AbortSi
       result.stderr.trim() === "" ? `pg_restore: ${result.signal ?? result.exitCode}` : result.stderr.trim();
     return { kind: "damaged", reason };
   }
-  scanner.push(Buffer.from(text));
   return scanner.finish();
 }
 

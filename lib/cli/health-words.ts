@@ -1,6 +1,6 @@
 /** The findings of a health check as one line for people, or as JSON in the shape of NestJS Terminus. */
 import { type AnyDeployError, isDeployError } from "../errors.ts";
-import { describeUrl, type UrlFailure } from "../health/url.ts";
+import type { UrlFailure } from "../health/url.ts";
 import type { Finding, UnreadyMigrations } from "../health.ts";
 import { formatDuration } from "../messages/format.ts";
 import type { HealthMessages } from "../messages/health-messages.ts";
@@ -100,6 +100,11 @@ function describeUrlFailure(failure: UrlFailure, health: HealthMessages): string
     case "system":
       return failure.code;
   }
+}
+
+/** What may be shown of a URL: no credentials, and no query, where tokens are. */
+function describeUrl(url: URL): string {
+  return `${url.protocol}//${url.host}${url.pathname}`;
 }
 
 const INSUFFICIENT_PRIVILEGE = "42501";

@@ -4,7 +4,7 @@
  * Sockets and not `fetch`: a proxy of the environment has no business between us and this machine, `localhost` is tried
  * as both of its addresses whatever the resolver says, and an HTTP client costs more time than all the rest.
  */
-import { connect, type Socket } from "node:net";
+import { openConnection } from "./connection.ts";
 
 const ANSWER_BYTES_MAX = 16_384;
 const USER_AGENT = "prisma-safe-deploy-health-check";
@@ -39,39 +39,22 @@ function makeHosts(url: URL): readonly string[] {
 }
 
 async function ask(url: URL, host: string, deadlineMs: number): Promise<UrlAnswer> {
-  const socket = await open(url, host);
-  return await new Promise((resolve) => {
-    const finish = (answer: UrlAnswer) => {
-      clearTimeout(timer);
-      socket.destroy();
-      resolve(answer);
-    };
-    const timer = setTimeout(() => finish({ reason: { kind: "timeout", deadlineMs } }), deadlineMs);
+  let close = () => {};
+  const answer = await new Promise<UrlAnswer>((resolve) => {
+    setTimeout(() => resolve({ reason: { kind: "timeout", deadlineMs } }), deadlineMs);
     let text = "";
-    socket.on("data", (chunk: Uint8Array) => {
-      text += new TextDecoder("latin1").decode(chunk);
-      const answer = parseAnswer(text);
-      if (answer !== undefined) finish(answer);
+    close = openConnection(url, host, makeRequest(url), {
+      onText: (chunk) => {
+        text += chunk;
+        const parsed = parseAnswer(text);
+        if (parsed !== undefined) resolve(parsed);
+      },
+      onError: (code) => resolve({ reason: { kind: "system", code } }),
+      onClose: () => resolve({ reason: { kind: "closed" } }),
     });
-    socket.on("error", (error: Error & { code?: string }) =>
-      finish({ reason: { kind: "system", code: error.code ?? error.message } }),
-    );
-    socket.on("close", () => finish({ reason: { kind: "closed" } }));
-    socket.write(makeRequest(url));
   });
-}
-
-/** Writes wait until the connection is there. A certificate can't be issued for this machine: it proves nothing here. */
-async function open(url: URL, host: string): Promise<Socket> {
-  if (url.protocol === "http:") return connect({ host, port: Number(url.port || 80) });
-  const { connect: connectTls } = await import("node:tls");
-  const isLoopback = LOCALHOST.includes(host);
-  return connectTls({
-    host,
-    port: Number(url.port || 443),
-    ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }),
-    rejectUnauthorized: !isLoopback,
-  });
+  close();
+  return answer;
 }
 
 export function makeRequest(url: URL): string {
@@ -102,9 +85,4 @@ export function parseAnswer(text: string): UrlAnswer | undefined {
     if (status >= 200) return { status };
     rest = rest.slice(end + 4);
   }
-}
-
-/** What may be shown of a URL: no credentials, and no query, where tokens are. */
-export function describeUrl(url: URL): string {
-  return `${url.protocol}//${url.host}${url.pathname}`;
 }

@@ -364,7 +364,7 @@ export const en: Messages = {
     }),
     INTERRUPTED: ({ signal }) => ({ summary: `Interrupted: ${signal}`, next: ["Deploy again."] }),
     MIGRATION_FAILED: ({ migration, server }) => ({
-      summary: `Migration failed: ${migration}`,
+      summary: `Failed migration: ${migration}`,
       details: describeServer(server),
       next: [`Fix: ${migration}/migration.sql`],
     }),

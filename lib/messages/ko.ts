@@ -350,7 +350,7 @@ export const ko: Messages = {
     }),
     INTERRUPTED: ({ signal }) => ({ summary: `중단됨: ${signal}`, next: ["다시 배포하십시오."] }),
     MIGRATION_FAILED: ({ migration, server }) => ({
-      summary: `마이그레이션 실패: ${migration}`,
+      summary: `실패한 마이그레이션: ${migration}`,
       details: describeServer(server),
       next: [`고칠 곳: ${migration}/migration.sql`],
     }),

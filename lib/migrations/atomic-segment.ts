@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import { DeployError, type ErrorFields } from "../errors.ts";
 import { ServerError } from "../postgres/session.ts";
 import { failureLogs } from "./migration-logs.ts";
-import { createTable, insertFinished, insertStarted, markFailed } from "./migration-rows.ts";
+import { createTable, hasTable, insertFinished, insertStarted, markFailed } from "./migration-rows.ts";
 import {
   isCancelled,
   isLost,
@@ -25,6 +25,7 @@ import {
   makeDeferAgain,
   makePutBack,
   readSessionState,
+  readSettings,
   type SessionState,
 } from "./session-state.ts";
 
@@ -104,11 +105,13 @@ export async function applyAtomic(
   const hadTable = run.hasTable;
   try {
     await begin(run, segment, attempt);
-    for (const script of segment.scripts) {
-      attempt.index = segment.scripts.indexOf(script);
-      await applyScript(run, script, attempt, attempt.index === segment.scripts.length - 1);
+    const last = segment.scripts.at(-1);
+    if (last === undefined) throw new Error("a segment without a script");
+    for (const [index, script] of segment.scripts.entries()) {
+      attempt.index = index;
+      await applyScript(run, script, attempt, script === last);
     }
-    await commit(run, attempt, onCommitting);
+    await commit(run, last, attempt, onCommitting);
     return { kind: "committed", applied: attempt.applied };
   } catch (error) {
     run.hasTable = hadTable;
@@ -167,31 +170,23 @@ async function checkAfter(run: Run, script: PlannedScript, attempt: Attempt, isL
   const isOurs =
     attempt.marker === undefined ? state.transactionId === attempt.transactionId : state.marker === attempt.marker;
   if (!isOurs) throw failure("MIGRATION_BROKE_TRANSACTION", script, "it ended the transaction that it ran in");
+  if (!state.holdsLock) throw failure("MIGRATION_LEFT_SESSION_CHANGED", script, "it released the deploy lock");
   const check = makeCheckConstraints(state.constraints);
   if (check !== undefined) await sendScript(run, check, script.name);
-  await putBack(run, script, state);
-  if (isLast) return;
-  const deferred = state.constraints.filter(({ initiallyDeferred }) => initiallyDeferred);
-  if (deferred.some(({ isAmbiguous }) => isAmbiguous)) {
+  const statements = makePutBack(run.settings, state);
+  if (!isLast) statements.push(...beforeNext(attempt, state));
+  await run.session.script(statements.join("; "), { during: "put the settings back", deadlineMs: QUERY_DEADLINE_MS });
+}
+
+/** What the next script would find at the start of a transaction of its own. */
+function beforeNext(attempt: Attempt, { constraints }: SessionState): string[] {
+  if (constraints.some(({ initiallyDeferred, isAmbiguous }) => initiallyDeferred && isAmbiguous)) {
     const unknown = { detail: undefined, hint: undefined, position: undefined, where: undefined };
     attempt.index += 1;
     throw new ServerError({ ...AMBIGUOUS_CONSTRAINT, ...unknown });
   }
-  // A cursor that the script has left open would end with its own transaction.
-  const statements = [makeDeferAgain(state.constraints), "CLOSE ALL"].filter((text) => text !== undefined);
-  await run.session.script(statements.join("; "), { during: script.name, deadlineMs: QUERY_DEADLINE_MS });
-}
-
-async function putBack(run: Run, script: PlannedScript, state: SessionState): Promise<void> {
-  if (!state.holdsLock) throw failure("MIGRATION_LEFT_SESSION_CHANGED", script, "it released the deploy lock");
-  if (differingSettings(run.settings, state.settings).length === 0) return;
-  await run.session.script(makePutBack(run.settings, state.settings), {
-    during: "put the settings back",
-    deadlineMs: QUERY_DEADLINE_MS,
-  });
-  const now = await readSessionState(run.session);
-  const left = differingSettings(run.settings, now.settings);
-  if (left.length > 0) throw failure("MIGRATION_LEFT_SESSION_CHANGED", script, left.join(", "));
+  const defer = makeDeferAgain(constraints);
+  return [...(defer === undefined ? [] : [defer]), "CLOSE ALL"];
 }
 
 function failure<Code extends "MIGRATION_BROKE_TRANSACTION" | "MIGRATION_LEFT_SESSION_CHANGED">(
@@ -204,9 +199,12 @@ function failure<Code extends "MIGRATION_BROKE_TRANSACTION" | "MIGRATION_LEFT_SE
 
 async function commit(
   run: Run,
+  last: PlannedScript,
   attempt: Attempt,
   onCommitting: (transactionId: string) => Promise<void>,
 ): Promise<void> {
+  const left = differingSettings(run.settings, await readSettings(run.session));
+  if (left.length > 0) throw failure("MIGRATION_LEFT_SESSION_CHANGED", last, left.join(", "));
   const transactionId = attempt.transactionId ?? (await readTransactionId(run.session));
   attempt.transactionId = transactionId;
   await onCommitting(transactionId);
@@ -258,7 +256,9 @@ function explain(run: Run, script: PlannedScript, cause: unknown): DeployError {
 
 /** A part of the migration may be in the database: a failed row says so to everybody, Prisma included. */
 async function recordBroken(run: Run, script: PlannedScript, error: DeployError): Promise<string> {
-  if (!run.hasTable) await createTableOnce(run);
+  // It may have been committed with the script.
+  if (!(await hasTable(run.session, run.schema))) await createTable(run.session, run.schema);
+  run.hasTable = true;
   const rowId = randomUUID();
   run.transactionIds.push(await insertStarted(run.session, run.schema, rowId, script, run.nextTimestamp()));
   run.transactionIds.push(await markFailed(run.session, run.schema, rowId, failureLogs(script.name, error)));

@@ -2,7 +2,7 @@
 import { hasCode } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
-import { tableIn } from "./migration-rows.ts";
+import { hasTable, tableIn } from "./migration-rows.ts";
 
 export interface LostCommit {
   readonly transactionId: string;
@@ -71,18 +71,14 @@ async function ask(session: Session, lost: LostCommit): Promise<"committed" | "a
   } catch (error) {
     if (!(error instanceof ServerError) || error.server.sqlState !== INVALID_PARAMETER_VALUE) throw error;
   }
-  return (await hasRow(session, lost)) ? "committed" : "aborted";
+  return (await isWritten(session, lost)) ? "committed" : "aborted";
 }
 
-async function hasRow(session: Session, { schema, rowId }: LostCommit): Promise<boolean> {
-  const options = { during: "read _prisma_migrations", deadlineMs: QUERY_DEADLINE_MS };
-  const [table] = await session.query<{ exists: boolean }>(
-    `SELECT pg_catalog.to_regclass($1) IS NOT NULL AS "exists"`,
-    { ...options, parameters: [tableIn(schema)] },
-  );
-  if (table?.exists !== true) return false;
+async function isWritten(session: Session, { schema, rowId }: LostCommit): Promise<boolean> {
+  if (!(await hasTable(session, schema))) return false;
   const rows = await session.query(`SELECT 1 AS "found" FROM ${tableIn(schema)} WHERE "id" = $1`, {
-    ...options,
+    during: "read _prisma_migrations",
+    deadlineMs: QUERY_DEADLINE_MS,
     parameters: [rowId],
   });
   return rows.length > 0;

@@ -28,6 +28,14 @@ export function tableIn(schema: string): string {
   return `${quoteIdentifier(schema)}."_prisma_migrations"`;
 }
 
+export async function hasTable(session: Session, schema: string): Promise<boolean> {
+  const [row] = await session.query<{ exists: boolean }>(
+    `SELECT pg_catalog.to_regclass(${quoteLiteral(tableIn(schema))}) IS NOT NULL AS "exists"`,
+    { during: "look for _prisma_migrations", deadlineMs: DEADLINE_MS },
+  );
+  return row?.exists === true;
+}
+
 /** Creates the table, and the schema where it is missing, as Prisma does. Inside of the caller's transaction. */
 export async function createTable(session: Session, schema: string): Promise<void> {
   const options = { during: "create _prisma_migrations", deadlineMs: DEADLINE_MS };

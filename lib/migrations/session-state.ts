@@ -10,12 +10,13 @@ export interface SessionSettings {
   readonly sessionUser: string;
   /** `none` where SET ROLE is not in force. */
   readonly role: string;
-  /** What was set in the session, by name; what came with the connection is not among it. */
+  /** What was set in the session, by name; what came with the connection is not among it, and comes back by RESET. */
   readonly values: Readonly<Record<string, string>>;
 }
 
 export interface SessionState {
-  readonly settings: SessionSettings;
+  readonly sessionUser: string;
+  readonly role: string;
   /** The current transaction's id, once it has one. */
   readonly transactionId: string | null;
   /** Set by us in the transaction where its id may not be asked for at once. */
@@ -52,8 +53,9 @@ const UNSETTABLE = [
 ];
 
 /** Everything is qualified: the script may have changed the search path. */
-const SETTINGS = `
-  session_user::text AS "sessionUser", pg_catalog.current_setting('role') AS "role",
+const ROLES = `session_user::text AS "sessionUser", pg_catalog.current_setting('role') AS "role"`;
+
+const VALUES = `
   (SELECT coalesce(json_object_agg(name, setting), '{}') FROM pg_catalog.pg_settings
    WHERE source = 'session' AND name NOT IN (${UNSETTABLE.map((name) => `'${name}'`).join(", ")})) AS "values"`;
 
@@ -76,24 +78,14 @@ const STATE = `
      AND NOT pg_catalog.pg_is_other_temp_schema(n.oid)) AS "constraints"`;
 
 export async function readSettings(session: Session): Promise<SessionSettings> {
-  return onlyRow(
-    await session.query<SessionSettings>(`SELECT ${SETTINGS}`, {
-      during: "read the session's settings",
-      deadlineMs: DEADLINE_MS,
-    }),
-  );
+  const options = { during: "read the session's settings", deadlineMs: DEADLINE_MS };
+  return onlyRow(await session.query<SessionSettings>(`SELECT ${ROLES}, ${VALUES}`, options));
 }
 
 /** One round trip; what is read belongs to one moment. Fails in an aborted transaction (25P02). */
 export async function readSessionState(session: Session): Promise<SessionState> {
-  const row = onlyRow(
-    await session.query<Omit<SessionState, "settings"> & SessionSettings>(`SELECT ${SETTINGS}, ${STATE}`, {
-      during: "check the session",
-      deadlineMs: DEADLINE_MS,
-    }),
-  );
-  const { sessionUser, role, values, ...state } = row;
-  return { ...state, settings: { sessionUser, role, values } };
+  const options = { during: "check the session", deadlineMs: DEADLINE_MS };
+  return onlyRow(await session.query<SessionState>(`SELECT ${ROLES}, ${STATE}`, options));
 }
 
 /** True inside of a transaction block, for a session that should not be in one. Fails in an aborted one (25P02). */
@@ -118,17 +110,21 @@ export function differingSettings(before: SessionSettings, now: SessionSettings)
   ];
 }
 
-/** Statements that put the settings back. Roles first: the other role may not change every setting. */
-export function makePutBack(before: SessionSettings, now: SessionSettings): string {
-  const statements = differingSettings(before, now).map((name) => {
-    if (name === "session_authorization") return `RESET SESSION AUTHORIZATION; ${setRole(before.role)}`;
-    if (name === "role") return setRole(before.role);
-    const value = before.values[name];
-    // A parameter of the connection, or of the role, is in force again after RESET.
-    if (value === undefined) return `RESET ${name.split(".").map(quoteIdentifier).join(".")}`;
-    return `SELECT pg_catalog.set_config(${quoteLiteral(name)}, ${quoteLiteral(value)}, false)`;
-  });
-  return statements.join("; ");
+/**
+ * Statements that put the settings back, inside of a transaction or not. Settings whose names PostgreSQL does not know
+ * are in no view, so all are reset, and our own set again.
+ */
+export function makePutBack(before: SessionSettings, now: Pick<SessionState, "sessionUser" | "role">): string[] {
+  const isOtherUser = now.sessionUser !== before.sessionUser;
+  return [
+    // Roles first: the other one may not change every setting.
+    ...(isOtherUser ? ["RESET SESSION AUTHORIZATION"] : []),
+    ...(isOtherUser || now.role !== before.role ? [setRole(before.role)] : []),
+    "RESET ALL",
+    ...Object.entries(before.values).map(
+      ([name, value]) => `SELECT pg_catalog.set_config(${quoteLiteral(name)}, ${quoteLiteral(value)}, false)`,
+    ),
+  ];
 }
 
 function setRole(role: string): string {

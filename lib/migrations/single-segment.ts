@@ -25,7 +25,7 @@ import {
 import type { MadeIndex } from "./outside-statements.ts";
 import { countCharacters } from "./script-location.ts";
 import type { PlannedScript, Segment } from "./segments.ts";
-import { differingSettings, isInTransaction, makePutBack, readSessionState } from "./session-state.ts";
+import { differingSettings, isInTransaction, makePutBack, readSessionState, readSettings } from "./session-state.ts";
 import { groupStatements, type StatementPlace } from "./statements.ts";
 
 export type SingleResult =
@@ -176,9 +176,9 @@ async function checkAfter(run: Run, script: PlannedScript): Promise<void> {
     throw new DeployError("MIGRATION_BROKE_TRANSACTION", broke);
   }
   await putBack(run);
-  const { holdsLock, settings } = await readSessionState(run.session);
-  const left = differingSettings(run.settings, settings);
+  const left = differingSettings(run.settings, await readSettings(run.session));
   if (left.length > 0) throw sessionChanged(script, left.join(", "));
+  const { holdsLock } = await readSessionState(run.session);
   if (!holdsLock && !(await retakeLock(run))) throw sessionChanged(script, "it released the deploy lock");
 }
 
@@ -200,12 +200,8 @@ async function rollBack(run: Run): Promise<void> {
 }
 
 async function putBack(run: Run): Promise<void> {
-  const { settings } = await readSessionState(run.session);
-  if (differingSettings(run.settings, settings).length === 0) return;
-  await run.session.script(makePutBack(run.settings, settings), {
-    during: "put the settings back",
-    deadlineMs: QUERY_DEADLINE_MS,
-  });
+  const statements = makePutBack(run.settings, await readSessionState(run.session));
+  await run.session.script(statements.join("; "), { during: "put the settings back", deadlineMs: QUERY_DEADLINE_MS });
 }
 
 /** DISCARD ALL, for example, has let it go. Nobody has had it since when it is free. */

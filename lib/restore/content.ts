@@ -42,6 +42,9 @@ function rights(acl: string, defaultType: string, owner: string): string {
 
 const RELATION_RIGHTS = `CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char"`;
 
+/** Newer minor releases note a version of their own beside the user's options, another one in each table. */
+const COLUMN_OPTIONS = `(SELECT string_agg(o, ',' ORDER BY o) FROM unnest(attoptions) AS o WHERE o LIKE 'n\\_distinct%')`;
+
 function options(array: string): string {
   return `(SELECT string_agg(o, ',' ORDER BY o) FROM unnest(${array}) AS o)`;
 }
@@ -83,7 +86,7 @@ const RELATION_PARTS = [
       format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated, attstorage,
       nullif(to_jsonb(a) ->> 'attcompression', ''), coalesce(attstattarget, -1),
       ${canonical("(SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum)")},
-      (SELECT collname FROM pg_collation WHERE oid = attcollation), ${options("attoptions")}, ${options("attfdwoptions")},
+      (SELECT collname FROM pg_collation WHERE oid = attcollation), ${COLUMN_OPTIONS}, ${options("attfdwoptions")},
       'rights', ${rights("attacl", "", "")})::text
     FROM relation AS r JOIN pg_attribute AS a ON attrelid = r.oid WHERE attnum > 0 AND NOT attisdropped AND relkind <> 'S'`,
   `SELECT object, jsonb_build_array('constraint', conname, convalidated, ${canonical("pg_get_constraintdef(c.oid)")})::text
@@ -211,7 +214,10 @@ const OTHER_CATALOGS: readonly OtherCatalog[] = [
   },
   {
     catalog: "pg_collation",
-    definition: [roleName("collowner"), "to_jsonb(o) - 'oid' - 'collnamespace' - 'collowner' - 'collversion'"],
+    definition: [
+      roleName("collowner"),
+      "to_jsonb(o) - 'oid' - 'collnamespace' - 'collowner' - 'collversion' - 'collencoding'",
+    ],
     where: "collnamespace IN (SELECT oid FROM everywhere)",
   },
   {

@@ -11,7 +11,7 @@ import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Manifest } from "../backup/manifest.ts";
 import { verifyBackup } from "../backup/verify.ts";
-import { DeployError } from "../errors.ts";
+import { DeployError, type RestoreReason } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import type { Session } from "../postgres/session.ts";
 import { type ClientTool, readOfflineEnvironment } from "../postgres/tools.ts";
@@ -91,13 +91,13 @@ export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredI
 /** The failed deploy may have made what was possible impossible. */
 async function requirePossible(session: Session, { mark, backup }: InPlaceOptions): Promise<void> {
   const changes = listClusterChanges(mark.cluster, await readClusterDigests(session));
-  if (changes.length > 0) throw new DeployError("RESTORE_DIFFERS", { differences: changes });
   const plan = chooseRestore(await readRestoreFacts(session), { format: "custom" });
   const marked = chooseRestore(mark.facts, { format: backup.manifest.format });
-  const reasons = [...new Set([...plan.reasonsNot, ...marked.reasonsNot])];
-  if (reasons.length > 0) {
-    throw new DeployError("RESTORE_FAILED", { tool: "in-place", exitCode: undefined, output: reasons.join("\n") });
-  }
+  const reasons: RestoreReason[] = [
+    ...changes.map((kind) => `cluster-${kind}` as const),
+    ...new Set([...plan.reasonsNot, ...marked.reasonsNot]),
+  ];
+  if (reasons.length > 0) throw new DeployError("RESTORE_NOT_PROVEN", { reasons });
 }
 
 async function makeScript(
@@ -236,7 +236,8 @@ async function judgeRun(result: RunResult, heard: Heard, database: Database): Pr
 
 function makeFailure(tool: string, result: RunResult, complaints: readonly string[]): DeployError {
   const reasons = readList(complaints, NOT_PROVEN_STATE);
-  if (reasons !== undefined) return new DeployError("RESTORE_NOT_PROVEN", { reasons });
+  // Its own block names nothing else.
+  if (reasons !== undefined) return new DeployError("RESTORE_NOT_PROVEN", { reasons: reasons as RestoreReason[] });
   const differences = readList(complaints, DIFFERS_STATE);
   if (differences !== undefined) return new DeployError("RESTORE_DIFFERS", { differences });
   const ended = result.startError ?? (result.timedOut ? "deadline exceeded" : (result.signal ?? ""));

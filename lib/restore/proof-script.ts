@@ -23,6 +23,7 @@ const SETTLE_SECONDS = 0.1;
 export function makeProofBlock(options: ProofScriptOptions): string {
   const { mark } = options;
   return `DO $proof$
+#variable_conflict use_column
 DECLARE
   place record;
   presence record;

@@ -86,22 +86,23 @@ const TRANSACTION_TIMEOUT_MAJOR = 17;
 function makeVerifyBlock({ content, tables, largeObjects, history }: ExpectedContent): string {
   const rows = tables.map(({ schema, name, rows }) => ({ schema, name, rows }));
   return `DO $verify$
+#variable_conflict use_column
 DECLARE
   item record;
-  found bigint;
-  digest text;
+  counted bigint;
+  history_digest text;
   differences text[] := '{}';
 BEGIN
   FOR item IN SELECT * FROM json_to_recordset(${asJson(rows)}) AS x(schema text, name text, rows bigint) LOOP
     CONTINUE WHEN EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e'
       AND objid = to_regclass(format('%I.%I', item.schema, item.name)));
-    EXECUTE format('SELECT count(*) FROM ONLY %I.%I', item.schema, item.name) INTO found;
-    IF found <> item.rows THEN
-      differences := differences || format('%I.%I: %s rows, %s in the backup', item.schema, item.name, found, item.rows);
+    EXECUTE format('SELECT count(*) FROM ONLY %I.%I', item.schema, item.name) INTO counted;
+    IF counted <> item.rows THEN
+      differences := differences || format('%I.%I: %s rows, %s in the backup', item.schema, item.name, counted, item.rows);
     END IF;
   END LOOP;
-  found := (SELECT count(*) FROM pg_largeobject_metadata);
-  IF found <> ${largeObjects} THEN differences := differences || format('large objects: %s, %s in the backup', found, ${largeObjects}); END IF;
+  counted := (SELECT count(*) FROM pg_largeobject_metadata);
+  IF counted <> ${largeObjects} THEN differences := differences || format('large objects: %s, %s in the backup', counted, ${largeObjects}); END IF;
 ${history === undefined ? "" : makeHistoryCheck(history)}
   differences := differences || ARRAY(
     SELECT coalesce(expected.key, actual.key)
@@ -116,8 +117,8 @@ $verify$;`;
 }
 
 function makeHistoryCheck(history: { readonly schema: string; readonly digest: string }): string {
-  return `  EXECUTE format('SELECT ${HISTORY_EXPRESSION.replaceAll("'", "''")} FROM %I._prisma_migrations AS m', ${quoteLiteral(history.schema)}) INTO digest;
-  IF digest IS DISTINCT FROM ${quoteLiteral(history.digest)} THEN differences := differences || '_prisma_migrations'::text; END IF;`;
+  return `  EXECUTE format('SELECT ${HISTORY_EXPRESSION.replaceAll("'", "''")} FROM %I._prisma_migrations AS m', ${quoteLiteral(history.schema)}) INTO history_digest;
+  IF history_digest IS DISTINCT FROM ${quoteLiteral(history.digest)} THEN differences := differences || '_prisma_migrations'::text; END IF;`;
 }
 
 function asJson(value: unknown): string {

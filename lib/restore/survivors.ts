@@ -3,6 +3,7 @@
  * the public schema, and schemas that hold any of those. The wipe keeps them, and the dump's entries for them are left
  * out of what is restored.
  */
+import { quoteLiteral } from "../postgres/identifier.ts";
 import type { Session } from "../postgres/session.ts";
 import { EXTENSION_VERSIONS, INVENTORY_TABLES } from "./inventory.ts";
 
@@ -71,7 +72,7 @@ export async function readSurvivors(
   session: Session,
   mark: { readonly extensions: string; readonly hadPublic: boolean },
 ): Promise<Survivors> {
-  const rows = await session.query<Survivors>(makeSurvivorsQuery(mark.extensions, mark.hadPublic), {
+  const rows = await session.query<Survivors>(makeSurvivorsQuery(quoteLiteral(mark.extensions), mark.hadPublic), {
     during: "find what a restore leaves in place",
     deadlineMs: DEADLINE_MS,
   });

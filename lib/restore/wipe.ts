@@ -157,6 +157,7 @@ function makeLoop(query: string): string {
 export function makeWipeBlock({ survivors, schemas, properties }: WipeOptions): string {
   const loops = [...WHOLE_OBJECTS, ...KINDS.map(makeDropQuery), CONFIGURATION, ...DEFAULT_RIGHTS].map(makeLoop);
   return `DO $wipe$
+#variable_conflict use_column
 DECLARE
   kept_extensions oid[] := ${asOids(survivors.extensions)};
   kept_schemas oid[] := ${asOids(survivors.schemas)};

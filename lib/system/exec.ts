@@ -13,8 +13,13 @@ export interface Command {
   readonly cwd?: string;
 }
 
-/** Where a child's output goes: kept (its end only), to a file descriptor, line by line to a function, or nowhere. */
-export type Output = "capture" | "ignore" | { readonly fd: number } | { readonly line: (line: string) => void };
+/** Where a child's output goes: kept (its end only), to a file descriptor, to a function (by lines or as it comes), or nowhere. */
+export type Output =
+  | "capture"
+  | "ignore"
+  | { readonly fd: number }
+  | { readonly line: (line: string) => void }
+  | { readonly bytes: (chunk: Uint8Array) => void };
 
 export interface RunOptions {
   readonly stdin?: { readonly fd: number };
@@ -147,6 +152,10 @@ async function startOnNode(command: Command, stdio: Stdio): Promise<Child> {
 
 async function consume(stream: AsyncIterable<Uint8Array> | undefined, output: Output | undefined): Promise<string> {
   if (stream === undefined) return "";
+  if (typeof output === "object" && "bytes" in output) {
+    for await (const chunk of stream) output.bytes(chunk);
+    return "";
+  }
   const onLine = typeof output === "object" && "line" in output ? output.line : undefined;
   const decoder = new TextDecoder();
   let text = "";

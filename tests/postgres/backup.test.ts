@@ -1,5 +1,5 @@
 /** Backups of a real database by the real pg_dump, and what the real psql makes of them. */
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
@@ -344,53 +344,47 @@ function sizeOfPartial(directory: string): number {
   }
 }
 
-describe("a full disk", () => {
-  let mountPoint: string | undefined;
-
-  beforeAll(() => {
-    const directory = temporaryDirectory();
-    if (mountTiny(directory, "size=1m")) mountPoint = directory;
-    else console.warn("backup.test.ts: the full disk is skipped, a tiny file system can't be mounted here");
-  });
-
-  afterAll(() => {
-    if (mountPoint !== undefined) spawnSync("umount", [mountPoint]);
-  });
-
-  function mountTiny(directory: string, options: string): boolean {
-    return spawnSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", directory]).status === 0;
+/** Runs a test on a tiny file system of its own. Only root may mount one; elsewhere the test is skipped and says so. */
+async function onTinyDisk(options: string, act: (directory: string) => Promise<void>): Promise<void> {
+  const directory = temporaryDirectory();
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", options, "tmpfs", directory]);
+  if (mounted.status !== 0) {
+    console.warn("backup.test.ts: a full disk is skipped, a tiny file system can't be mounted here");
+    return;
   }
+  try {
+    await act(directory);
+  } finally {
+    spawnSync("umount", [directory]);
+  }
+}
 
+describe("a full disk", () => {
   test.each(FORMATS)("%s: is told with what there was, and nothing is left on it", async (format) => {
-    if (mountPoint === undefined) return;
     const name = await cluster.createDatabase();
     await cluster.psql(
       name,
       "CREATE TABLE t AS SELECT n, md5(n::text) || md5(random()::text) FROM generate_series(1, 40000) n",
     );
-    const directory = join(mountPoint, format);
-    const error = await failure(take(name, { directory, format }));
-    expect(error).toMatchObject({ code: "BACKUP_NO_SPACE", fields: { path: directory } });
-    const { availableBytes, neededBytes } = (error as DeployError<"BACKUP_NO_SPACE">).fields;
-    expect(availableBytes).toBeGreaterThan(500_000);
-    expect(availableBytes).toBeLessThanOrEqual(1024 * 1024);
-    expect(neededBytes).toBeGreaterThan(availableBytes);
-    expect(readdirSync(directory)).toEqual([]);
-    // The room is there again.
-    await take(await cluster.createDatabase(), { directory, format });
+    await onTinyDisk("size=1m", async (directory) => {
+      const error = await failure(take(name, { directory, format }));
+      expect(error).toMatchObject({ code: "BACKUP_NO_SPACE", fields: { path: directory } });
+      const { availableBytes, neededBytes } = (error as DeployError<"BACKUP_NO_SPACE">).fields;
+      expect(availableBytes).toBeGreaterThan(500_000);
+      expect(availableBytes).toBeLessThanOrEqual(1024 * 1024);
+      expect(neededBytes).toBeGreaterThan(availableBytes);
+      expect(readdirSync(directory)).toEqual([]);
+      // The room is there again.
+      await take(await cluster.createDatabase(), { directory, format });
+    });
   });
 
   test("with room for the dump but not for its manifest leaves no dump either", async () => {
-    if (mountPoint === undefined) return;
-    const directory = temporaryDirectory();
     // The folder and one file.
-    if (!mountTiny(directory, "size=8m,nr_inodes=2")) return;
-    try {
+    await onTinyDisk("size=8m,nr_inodes=2", async (directory) => {
       expect(await failure(take(odd, { directory }))).toMatchObject({ code: "BACKUP_NO_SPACE" });
       expect(readdirSync(directory)).toEqual([]);
-    } finally {
-      spawnSync("umount", [directory]);
-    }
+    });
   });
 });
 

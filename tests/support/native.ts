@@ -4,11 +4,13 @@ import type { Event } from "../../lib/events.ts";
 import { analyseScripts } from "../../lib/migrations/analysis.ts";
 import { makeChecksum } from "../../lib/migrations/checksum.ts";
 import type { MigrationScript } from "../../lib/migrations/folder.ts";
+import { tableIn } from "../../lib/migrations/migration-rows.ts";
 import { applyNative, type NativeOptions, type NativeResult } from "../../lib/migrations/native-engine.ts";
 import type { RunOptions } from "../../lib/migrations/native-run.ts";
 import { makeSegments, type Segment } from "../../lib/migrations/segments.ts";
 import { type Database, makeDatabase } from "../../lib/postgres/database.ts";
 import { DEPLOY_LOCK_KEY } from "../../lib/postgres/deploy-lock-key.ts";
+import { quoteLiteral } from "../../lib/postgres/identifier.ts";
 import type { Session } from "../../lib/postgres/session.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
 import type { Cluster } from "./cluster.ts";
@@ -69,12 +71,12 @@ export async function startEngine(cluster: Cluster, choices: EngineOptions = {})
   const events: Event[] = [];
   const committing: string[] = [];
   const interruption = new AbortController();
-  const table = `"${schema}"._prisma_migrations`;
+  const table = tableIn(schema);
   const ask = async (expression: string) => await cluster.psql(name, `SELECT ${expression}`);
   const options = {
     session,
     schema,
-    hasTable: (await ask(`to_regclass('${table}') IS NOT NULL`)) === "t",
+    hasTable: (await ask(`to_regclass(${quoteLiteral(table)}) IS NOT NULL`)) === "t",
     lockTimeoutMs: 3_000,
     lockRetryMs: 60_000,
     signal: interruption.signal,

@@ -51,7 +51,7 @@ export async function createNasty(cluster: Cluster, options: NastyOptions = {}):
 export const DAMAGE = `
   ALTER TABLE app.users DROP COLUMN pwd;
   ALTER TABLE app.users ADD COLUMN brand_new jsonb DEFAULT '{}';
-  ALTER TABLE app.orders ALTER COLUMN user_id TYPE bigint;
+  ALTER TABLE audit.log_note ALTER COLUMN note TYPE varchar(9);
   ALTER TABLE app.users ADD CONSTRAINT brand_new_check CHECK (id > 0);
   DROP VIEW app.v_tree;
   CREATE OR REPLACE FUNCTION app.imm_upper(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'select lower($1)';
@@ -64,9 +64,9 @@ export const DAMAGE = `
   CREATE TABLE public.added(a int PRIMARY KEY, c public.colour); CREATE FUNCTION public.added() RETURNS int LANGUAGE sql AS 'select 2';
   CREATE DOMAIN public.added_word AS text; CREATE TYPE public.added_range AS RANGE (subtype = int4);
   DROP TABLE public.plain CASCADE;
-  DELETE FROM app.orders WHERE id % 3 = 0; UPDATE app.orders SET qty = 4 WHERE id % 3 = 1;
+  UPDATE app.users SET best_order = NULL; DELETE FROM app.orders WHERE id % 3 = 0; UPDATE app.orders SET qty = 4 WHERE id % 3 = 1;
   TRUNCATE app.texts; INSERT INTO audit.log(at, msg) VALUES ('2024-05-05', 'new');
-  DROP TABLE audit.log_def; ALTER TABLE audit.log DETACH PARTITION audit.log_2024;
+  DROP TABLE audit.log_def CASCADE; ALTER TABLE audit.log DETACH PARTITION audit.log_2024;
   SELECT setval('app.loose', 50), nextval('app.untouched'), setval('app.orders_id_seq', 999999);
   ALTER DEFAULT PRIVILEGES FOR ROLE app_owner IN SCHEMA app GRANT ALL ON TABLES TO app_rw;
   ALTER DEFAULT PRIVILEGES FOR ROLE app_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC;

@@ -1,0 +1,22 @@
+/** A database as text, to be compared: schema and rows as the real pg_dump writes them. */
+import { execFileSync } from "node:child_process";
+import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
+import type { Cluster } from "./cluster.ts";
+
+/** Two dumps of the same content are equal. `args` for pg_dump, for example `--schema-only`. */
+export function dumpDatabase(cluster: Cluster, database: string, args: readonly string[] = []): string {
+  const tool = findClientTool("pg_dump");
+  if (tool === undefined) throw new Error("pg_dump is not installed");
+  const output = execFileSync(tool.path, ["--restrict-key=test", ...args, `--dbname=${database}`], {
+    env: {
+      PATH: process.env.PATH,
+      PGHOST: cluster.host,
+      PGPORT: String(cluster.port),
+      PGUSER: cluster.superuser,
+      PGPASSWORD: cluster.password,
+    },
+    encoding: "utf8",
+    maxBuffer: 1 << 30,
+  });
+  return output.replace(/^-- Dumped .*$/gm, "");
+}
