@@ -83,6 +83,7 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
     return { kind: "planned" };
   }
 
+  tell({ kind: "work-found" });
   await operations.takeLock();
   try {
     return await deployLocked(options, operations, tell);

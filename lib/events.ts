@@ -28,9 +28,14 @@ export type Event =
   // Everything else, indented between them.
   | { readonly kind: "database-waiting"; readonly reason: string; readonly waitedMs: number }
   | { readonly kind: "database-created"; readonly database: string }
+  | { readonly kind: "work-found" }
   | { readonly kind: "lock-waiting"; readonly holder: LockHolder | undefined; readonly waitedMs: number }
   | { readonly kind: "deployed-by-another" }
-  | { readonly kind: "restore-plan"; readonly rungs: readonly Rung[]; readonly reasons: readonly RestoreReason[] }
+  | {
+      readonly kind: "restore-plan";
+      readonly rungs: readonly ("rollback" | Rung)[];
+      readonly reasons: readonly RestoreReason[];
+    }
   | { readonly kind: "migration-applied"; readonly name: string; readonly durationMs: number }
   | { readonly kind: "notice"; readonly severity: string; readonly message: string }
   | {

@@ -41,10 +41,16 @@ export type Finding =
     }
   | { readonly check: "deploy"; readonly isHealthy: true; readonly state: "none" }
   | { readonly check: "database"; readonly isHealthy: true; readonly durationMs: number }
-  | { readonly check: "database" | "migrations"; readonly isHealthy: false; readonly error: AnyDeployError }
+  | {
+      readonly check: "database" | "migrations";
+      readonly isHealthy: false;
+      readonly error: AnyDeployError;
+      /** The role that the app signs in as. */
+      readonly user: string;
+    }
   | { readonly check: "migrations"; readonly isHealthy: true; readonly applied: number }
   | ({ readonly check: "migrations"; readonly isHealthy: false } & UnreadyMigrations)
-  | { readonly check: "url"; readonly isHealthy: boolean; readonly url: URL; readonly status: number }
+  | { readonly check: "url"; readonly isHealthy: boolean; readonly url: URL; readonly httpStatus: number }
   | { readonly check: "url"; readonly isHealthy: false; readonly url: URL; readonly reason: UrlFailure };
 
 /** Names of this folder only: what a newer or older release has applied is none of this one's business. */
@@ -91,7 +97,8 @@ async function checkUrl(url: URL, deadlineMs: number): Promise<Finding[]> {
   const { probeUrl } = await import("./health/url.ts");
   const answer = await probeUrl(url, deadlineMs);
   if ("reason" in answer) return [{ check: "url", isHealthy: false, url, reason: answer.reason }];
-  return [{ check: "url", isHealthy: answer.status >= 200 && answer.status < 300, url, status: answer.status }];
+  const { status: httpStatus } = answer;
+  return [{ check: "url", isHealthy: httpStatus >= 200 && httpStatus < 300, url, httpStatus }];
 }
 
 async function checkDatabase(request: DatabaseRequest, deadlineMs: number): Promise<Finding[]> {
@@ -101,11 +108,8 @@ async function checkDatabase(request: DatabaseRequest, deadlineMs: number): Prom
   const answered: Finding = { check: "database", isHealthy: true, durationMs: performance.now() - startedMs };
   if ("error" in answer) {
     const isAboutHistory = answer.error.code.startsWith("HISTORY_");
-    const failed: Finding = {
-      check: isAboutHistory ? "migrations" : "database",
-      isHealthy: false,
-      error: answer.error,
-    };
+    const check = isAboutHistory ? "migrations" : "database";
+    const failed: Finding = { check, isHealthy: false, error: answer.error, user: target.user };
     return isAboutHistory ? [answered, failed] : [failed];
   }
   if (answer.history === undefined || migrationsDirectory === undefined) return [answered];
@@ -123,7 +127,7 @@ async function readDatabase(
   const { makeDatabase } = await import("./postgres/database.ts");
   const { DEFAULT_SCHEMA, readHistory } = await import("./migrations/history.ts");
   const session = await makeDatabase(target).open("health-check");
-  const during = "health-check";
+  const during = "database";
   // The server would go on with what nobody waits for, for example behind a lock on the table: so it is cancelled.
   const giveUpMs = deadlineMs - Math.min(500, deadlineMs / 4);
   let hasGivenUp = false;
@@ -141,7 +145,8 @@ async function readDatabase(
     return { error: known };
   } finally {
     clearTimeout(timer);
-    await session.close();
+    // The farewell is on its way when this returns; nobody has to wait until the server has read it.
+    void session.close();
   }
 }
 
@@ -165,6 +170,6 @@ async function compareFolder(history: History, directory: string, target: Connec
     return { check: "migrations", isHealthy: false, pending, failed, running, lockHeld };
   } catch (error) {
     if (!isDeployError(error)) throw error;
-    return { check: "migrations", isHealthy: false, error };
+    return { check: "migrations", isHealthy: false, error, user: target.user };
   }
 }

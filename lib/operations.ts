@@ -174,7 +174,7 @@ class DatabaseOperations implements DeployOperations {
 
   async makeInstructions(backup: Backup): Promise<readonly string[]> {
     const { makeInstructions } = await import("./restore/instructions.ts");
-    return makeInstructions(backup, this.#context.settings.target);
+    return makeInstructions(backup, this.#context.settings.target, this.#point?.mark.content.properties);
   }
 
   async prune(backup: Backup): Promise<void> {

@@ -47,7 +47,7 @@ export async function takeRecoveryPoint(
     const mark = await takeMark({ database, coordinator, sessions: [session], historySchema });
     const restorePlan = chooseRestore(mark.facts, { format: settings.backupFormat });
     const point = { mark, restorePlan, ownTransactionIds: [], areSessionsCounted: true };
-    tell({ kind: "restore-plan", rungs: restorePlan.rungs, reasons: restorePlan.reasonsNot });
+    tell({ kind: "restore-plan", ...summariseRestore(prepared, restorePlan) });
     if (settings.backupFormat === "plain" && restorePlan.why.length > 0 && !settings.acceptManualRestore) {
       throw new DeployError("BACKUP_FORMAT_UNSUITABLE", { reasons: restorePlan.why });
     }
@@ -64,6 +64,14 @@ export async function takeRecoveryPoint(
   } finally {
     await coordinator.close();
   }
+}
+
+/** A plan that is one transaction has nothing to restore, so only others show whether they could be. */
+function summariseRestore({ segments, cli }: Prepared, plan: RestorePlan) {
+  const isOneTransaction = cli === undefined && segments.every(({ mode }) => mode === "atomic");
+  if (isOneTransaction) return { rungs: ["rollback" as const], reasons: [] };
+  const engineRungs = cli === undefined ? (["rollback"] as const) : [];
+  return { rungs: [...engineRungs, ...plan.rungs], reasons: plan.reasonsNot };
 }
 
 /** A plan that could leave half a migration is refused where nothing could restore it, unless that was accepted. */

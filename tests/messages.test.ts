@@ -18,7 +18,7 @@ const FIXED_LINES: readonly (readonly [Event, string])[] = [
   [{ kind: "reading-status" }, "📊 스키마 변경사항 확인 중..."],
   [{ kind: "up-to-date", applied: 2 }, "✅ 데이터베이스 스키마가 최신 상태입니다. 마이그레이션이 필요하지 않습니다."],
   [{ kind: "pending-found", pending: ["a"], segments: [] }, "\u26A0\uFE0F  스키마 변경사항이 감지되었습니다."],
-  [{ kind: "backup-started", format: "plain", why: undefined }, "📦 데이터 백업을 시작합니다..."],
+  [{ kind: "backup-started", format: "plain", reasons: [] }, "📦 데이터 백업을 시작합니다..."],
   [
     { kind: "backup-finished", path: backupPath, sizeBytes: 1, durationMs: 1 },
     "✅ PostgreSQL 백업 완료: /app/backups/backup_20241219_143022.sql",

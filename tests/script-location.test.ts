@@ -33,7 +33,7 @@ describe("the excerpt", () => {
     { position: 29, expected: [5, 6, 7] },
   ])("at position $position has the line and two on each side", ({ position, expected }) => {
     const { excerpt } = makeScriptLocation("m", `${lines.join("\n")}\n`, position);
-    expect(excerpt.map(({ line }) => line)).toEqual(expected);
+    expect(excerpt.map(({ line }) => line)).toEqual([...expected]);
     expect(excerpt.every(({ line, text }) => text === lines[line - 1])).toBe(true);
   });
 

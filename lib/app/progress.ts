@@ -25,6 +25,7 @@ function stepOf(event: Event): DeployStep | undefined {
   switch (event.kind) {
     case "database-waiting":
       return "connect";
+    case "work-found":
     case "lock-waiting":
       return "lock";
     case "pending-found":

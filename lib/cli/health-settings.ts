@@ -231,7 +231,7 @@ async function makeRequest(settings: HealthTableSettings, problems: SettingProbl
 /** A value that is not a web address is not shown: it may be a connection string. */
 function parseUrl(text: string, problems: SettingProblem[]): URL | undefined {
   if (text === "") return undefined;
-  const url = URL.parse(text);
+  const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url?.protocol === "http:" || url?.protocol === "https:") return url;
   const expected = { kind: "one-of", values: ["http://HOST:PORT/PATH", "https://..."] } as const;
   problems.push({ kind: "invalid", name: "--url", value: text.includes("@") ? "***" : text, expected });

@@ -54,7 +54,7 @@ export function clipLine(text: string): string {
 
 async function describe(finding: Finding, words: HealthWords): Promise<string> {
   const { health } = words;
-  if ("error" in finding) return await describeError(finding.error, words);
+  if ("error" in finding) return await describeError(finding.error, finding.user, words);
   switch (finding.check) {
     case "deploy":
       return describeDeploy(finding, health);
@@ -63,7 +63,8 @@ async function describe(finding: Finding, words: HealthWords): Promise<string> {
     case "migrations":
       return finding.isHealthy ? health.applied(finding.applied) : describeMigrations(finding, health);
     case "url": {
-      const answer = "status" in finding ? `HTTP ${finding.status}` : describeUrlFailure(finding.reason, health);
+      const answer =
+        "httpStatus" in finding ? `HTTP ${finding.httpStatus}` : describeUrlFailure(finding.reason, health);
       return `${describeUrl(finding.url)} ${answer}`;
     }
   }
@@ -108,11 +109,12 @@ function describeUrl(url: URL): string {
 }
 
 const INSUFFICIENT_PRIVILEGE = "42501";
+const PLAIN_IDENTIFIER = /^[a-z_][a-z0-9_$]*$/;
 
 /** The words of the catalogue, with the first of what the server or the system said. Never a password. */
-async function describeError(error: AnyDeployError, words: HealthWords): Promise<string> {
+async function describeError(error: AnyDeployError, user: string, words: HealthWords): Promise<string> {
   if (error.code === "HISTORY_UNREADABLE" && error.fields.server.sqlState === INSUFFICIENT_PRIVILEGE) {
-    return words.health.mayNotRead;
+    return words.health.mayNotRead(PLAIN_IDENTIFIER.test(user) ? user : JSON.stringify(user));
   }
   const messages = await words.readMessages();
   const { summary, details = [] } = messages.errors[error.code](error.fields as never);

@@ -1,13 +1,15 @@
 /**
  * The edge of `deploy`: flags in, words and an exit code out. The only place that catches, and that knows streams.
  */
+import type { Liveness } from "../app/liveness.ts";
+import { deploy } from "../deploy.ts";
 import { DeployError, isDeployError } from "../errors.ts";
 import type { Event, Report } from "../events.ts";
 import type { Messages } from "../messages/messages.ts";
+import { makeOperations } from "../operations.ts";
 import { type DatabaseState, exitCodeOf, exitCodeOfError, type Outcome, stateOf, stateOfError } from "../outcome.ts";
 import { renderError, renderEvent, renderStop } from "../report/human.ts";
 import { renderJson } from "../report/json.ts";
-import { renderStatus } from "../report/status.ts";
 import { STANDARD_ERROR, STANDARD_OUTPUT, writeText } from "../system/output.ts";
 import { VERSION } from "../version.ts";
 import { type Environment, type Language, type Request, readRequest, type Settings } from "./settings.ts";
@@ -97,23 +99,21 @@ function makeConsole(request: Request, messages: Messages): Console {
 
 async function runDeploy(settings: Settings, environment: Environment, console: Console): Promise<number> {
   const interruption = listenForSignals();
-  const { deploy } = await import("../deploy.ts");
-  const { makeOperations } = await import("../operations.ts");
-  const operations = makeOperations({ settings, environment, tell: console.tell, signal: interruption.signal });
+  const isDryRun = settings.command === "plan";
+  const watched = isDryRun ? { tell: console.tell, stop: async () => {} } : watchDeploy(settings, console.tell);
+  const operations = makeOperations({ settings, environment, tell: watched.tell, signal: interruption.signal });
   let outcome: Outcome;
   try {
-    outcome = await deploy(
-      { version: VERSION, engine: settings.migrateEngine, dryRun: settings.command === "plan" },
-      operations,
-      console.tell,
-    );
+    const options = { version: VERSION, engine: settings.migrateEngine, dryRun: isDryRun };
+    outcome = await deploy(options, operations, watched.tell);
   } finally {
     await operations.close();
+    await watched.stop();
     interruption.stop();
   }
   console.finish(outcome);
   const exitCode = exitCodeOf(outcome);
-  if (exitCode !== 0 || settings.command === "plan") return exitCode;
+  if (exitCode !== 0 || isDryRun) return exitCode;
   if (interruption.signal.aborted) throw interruption.signal.reason;
   if (settings.appCommand.length === 0) return exitCode;
   console.tell({ kind: "app-starting", command: settings.appCommand });
@@ -121,11 +121,26 @@ async function runDeploy(settings: Settings, environment: Environment, console: 
   return await startApp(settings.appCommand, environment);
 }
 
+/** Shows a deploy to those who watch the container, from the moment on when it is clear that it takes longer. */
+function watchDeploy(settings: Settings, tell: Report): { readonly tell: Report; readonly stop: () => Promise<void> } {
+  let liveness: Promise<Liveness> | undefined;
+  return {
+    tell: (event) => {
+      tell(event);
+      const takesLonger = event.kind === "work-found" || event.kind === "database-waiting";
+      if (takesLonger)
+        liveness ??= import("../app/liveness.ts").then((app) => app.startLiveness({ ...settings, tell }));
+      void liveness?.then((started) => started.observe(event));
+    },
+    stop: async () => await (await liveness)?.stop(),
+  };
+}
+
 async function runStatus(settings: Settings, environment: Environment, console: Console): Promise<number> {
   const { readStatus } = await import("./status.ts");
-  const { makeOperations } = await import("../operations.ts");
   const interruption = listenForSignals();
   const operations = makeOperations({ settings, environment, tell: console.tell, signal: interruption.signal });
+  const { renderStatus } = await import("../report/status.ts");
   const status = await readStatus(operations, console.tell).finally(() => operations.close());
   printLine(settings.json ? JSON.stringify(status) : renderStatus(status, await loadMessages(settings.language)));
   if (status.state === "blocked") return EXIT_BLOCKED;

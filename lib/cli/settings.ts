@@ -36,6 +36,8 @@ interface TableSettings {
   readonly lockRetryMs: number;
   readonly statementTimeoutMs: number;
   readonly createDatabase: boolean;
+  readonly stateFile: string;
+  readonly probePort: number;
   readonly dryRun: boolean;
   readonly language: Language;
   readonly logFormat: "human" | "json";
@@ -247,6 +249,27 @@ export const SETTINGS: SettingTable<TableSettings> = {
     kind: { type: "switch" },
     default: false,
     help: { ko: "데이터베이스가 없으면 만듭니다.", en: "Create the database where it does not exist." },
+  },
+  stateFile: {
+    environment: "STATE_FILE",
+    flag: "state-file",
+    kind: { type: "path" },
+    default: "",
+    defaultShown: "<tmp>/prisma-safe-deploy-*.json",
+    help: {
+      ko: "진행 중인 배포가 상태를 알리는 파일. 헬스체크와 같은 값이어야 합니다.",
+      en: "File in which a deploy at work shows itself; the same as for the health check.",
+    },
+  },
+  probePort: {
+    environment: "PROBE_PORT",
+    flag: "probe-port",
+    kind: { type: "whole-number", minimum: 0 },
+    default: 0,
+    help: {
+      ko: "배포하는 동안 /livez, /readyz 요청에 응답할 포트 (0: 없음). 앱이 시작되기 전에 비웁니다.",
+      en: "Port that answers /livez and /readyz while deploying (0: none). It is free when the app starts.",
+    },
   },
   dryRun: {
     environment: undefined,

@@ -1,4 +1,5 @@
 /** A connection that sends one text and hears what comes back: Bun's own where it can be, since `node:net` is slow to load. */
+import type { Socket } from "node:net";
 
 export interface Listener {
   onText(chunk: string): void;
@@ -44,22 +45,30 @@ async function connectOnBun(url: URL, host: string, text: string, listener: List
   return () => socket.terminate();
 }
 
-/** A certificate can't be issued for this machine, so on it none is asked for. */
 async function connectOnNode(url: URL, host: string, text: string, listener: Listener): Promise<() => void> {
-  const isSecure = url.protocol === "https:";
-  const { connect } = isSecure ? await import("node:tls") : await import("node:net");
-  const socket = connect({
-    host,
-    port: Number(url.port || (isSecure ? 443 : 80)),
-    ...(isSecure && !isAddress(host) ? { servername: host } : {}),
-    rejectUnauthorized: host !== "127.0.0.1" && host !== "::1",
-  });
+  const socket = url.protocol === "https:" ? await openSecure(url, host) : await openPlain(url, host);
   socket.on("data", (chunk: Uint8Array) => listener.onText(decode(chunk)));
-  socket.on("error", (error) => listener.onError(codeOf(error)));
+  socket.on("error", (error: unknown) => listener.onError(codeOf(error)));
   socket.on("close", () => listener.onClose());
   // It waits until the connection is there.
   socket.write(text);
   return () => socket.destroy();
+}
+
+async function openPlain(url: URL, host: string): Promise<Socket> {
+  const { connect } = await import("node:net");
+  return connect({ host, port: Number(url.port || 80) });
+}
+
+/** A certificate can't be issued for this machine, so on it none is asked for. */
+async function openSecure(url: URL, host: string): Promise<Socket> {
+  const { connect } = await import("node:tls");
+  return connect({
+    host,
+    port: Number(url.port || 443),
+    ...(isAddress(host) ? {} : { servername: host }),
+    rejectUnauthorized: host !== "127.0.0.1" && host !== "::1",
+  });
 }
 
 function isAddress(host: string): boolean {

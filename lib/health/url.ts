@@ -31,7 +31,7 @@ export async function probeUrl(url: URL, deadlineMs: number): Promise<UrlAnswer>
     // Somebody is there, and that is the answer.
     if (answer.reason.kind !== "system") break;
   }
-  return { reason: firstFailure ?? { kind: "timeout", deadlineMs } };
+  return { reason: firstFailure ?? { kind: "timeout", deadlineMs: Math.round(deadlineMs) } };
 }
 
 function makeHosts(url: URL): readonly string[] {
@@ -39,22 +39,27 @@ function makeHosts(url: URL): readonly string[] {
 }
 
 async function ask(url: URL, host: string, deadlineMs: number): Promise<UrlAnswer> {
-  let close = () => {};
-  const answer = await new Promise<UrlAnswer>((resolve) => {
-    setTimeout(() => resolve({ reason: { kind: "timeout", deadlineMs } }), deadlineMs);
+  return await new Promise((resolve) => {
+    const finish = (answer: UrlAnswer) => {
+      clearTimeout(timer);
+      close();
+      resolve(answer);
+    };
+    const timer = setTimeout(
+      () => finish({ reason: { kind: "timeout", deadlineMs: Math.round(deadlineMs) } }),
+      deadlineMs,
+    );
     let text = "";
-    close = openConnection(url, host, makeRequest(url), {
+    const close = openConnection(url, host, makeRequest(url), {
       onText: (chunk) => {
         text += chunk;
-        const parsed = parseAnswer(text);
-        if (parsed !== undefined) resolve(parsed);
+        const answer = parseAnswer(text);
+        if (answer !== undefined) finish(answer);
       },
-      onError: (code) => resolve({ reason: { kind: "system", code } }),
-      onClose: () => resolve({ reason: { kind: "closed" } }),
+      onError: (code) => finish({ reason: { kind: "system", code } }),
+      onClose: () => finish({ reason: { kind: "closed" } }),
     });
   });
-  close();
-  return answer;
 }
 
 export function makeRequest(url: URL): string {

@@ -66,6 +66,7 @@ export const en: Messages = {
         ? []
         : [detail(`  Running statement: ${holder.statement}`)]),
     ],
+    "work-found": () => [],
     "deployed-by-another": () => [detail("Another deploy has just finished the migration.")],
     "restore-plan": ({ rungs, reasons }) => [
       detail(
@@ -445,7 +446,7 @@ export const en: Messages = {
     "cluster-settings": "Settings of roles or of another database were changed.",
   },
 
-  rungs: { "in-place": "restore in place, in one transaction" },
+  rungs: { rollback: "roll back the transaction", "in-place": "restore in place, in one transaction" },
 
   segmentReasons: {
     "not-parsed": "it can not be parsed",

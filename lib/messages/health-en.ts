@@ -23,7 +23,7 @@ export const healthEn: HealthMessages = {
   failed: (count) => `${count} failed`,
   running: (count) => `${count} running`,
   lockHeld: "(another deploy is at work)",
-  mayNotRead: "may not read _prisma_migrations: GRANT SELECT ON _prisma_migrations TO ...",
+  mayNotRead: (user) => `may not read _prisma_migrations: GRANT SELECT ON _prisma_migrations TO ${user}`,
   timeout: (duration) => `no answer within ${duration}`,
   closed: "connection closed without an answer",
   notHttp: "not an HTTP answer",

@@ -23,7 +23,7 @@ export const healthKo: HealthMessages = {
   failed: (count) => `실패한 마이그레이션 ${count}건`,
   running: (count) => `실행 중인 마이그레이션 ${count}건`,
   lockHeld: "(다른 배포 진행 중)",
-  mayNotRead: "_prisma_migrations 읽기 권한 없음: GRANT SELECT ON _prisma_migrations TO ...",
+  mayNotRead: (user) => `_prisma_migrations 읽기 권한 없음: GRANT SELECT ON _prisma_migrations TO ${user}`,
   timeout: (duration) => `${duration} 안에 응답 없음`,
   closed: "응답 없이 연결 종료",
   notHttp: "HTTP 응답이 아님",

@@ -16,7 +16,7 @@ export interface HealthMessages {
   /** Behind what is pending, where a deploy is at work elsewhere. */
   readonly lockHeld: string;
   /** The app's user may not read the history. */
-  readonly mayNotRead: string;
+  readonly mayNotRead: (user: string) => string;
   readonly timeout: (duration: string) => string;
   readonly closed: string;
   readonly notHttp: string;

@@ -62,6 +62,7 @@ export const ko: Messages = {
         ? []
         : [detail(`  실행 중인 문장: ${holder.statement}`)]),
     ],
+    "work-found": () => [],
     "deployed-by-another": () => [detail("다른 배포가 방금 마이그레이션을 끝냈습니다.")],
     "restore-plan": ({ rungs, reasons }) => [
       detail(
@@ -431,7 +432,7 @@ export const ko: Messages = {
     "cluster-settings": "역할 또는 다른 데이터베이스의 설정이 변경되었습니다.",
   },
 
-  rungs: { "in-place": "한 트랜잭션으로 제자리 복원" },
+  rungs: { rollback: "트랜잭션 취소", "in-place": "한 트랜잭션으로 제자리 복원" },
 
   segmentReasons: {
     "not-parsed": "문법을 해석할 수 없음",

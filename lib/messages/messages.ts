@@ -30,7 +30,7 @@ export interface Messages {
   /** What is true of the database now, with whether the app was started. */
   readonly states: { readonly [S in DatabaseState]: string };
   readonly reasons: { readonly [R in RestoreReason]: string };
-  readonly rungs: { readonly [R in Rung]: string };
+  readonly rungs: { readonly [R in "rollback" | Rung]: string };
   readonly segmentReasons: { readonly [K in SegmentReasonKind]: string };
   readonly settingProblem: (problem: SettingProblem) => string;
   readonly labels: {

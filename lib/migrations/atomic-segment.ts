@@ -3,23 +3,26 @@
  * transaction, the lock and the settings are what they must be, before anything is recorded.
  */
 import { randomUUID } from "node:crypto";
-import { DeployError, type ErrorFields } from "../errors.ts";
+import { type AnyDeployError, DeployError, isDeployError } from "../errors.ts";
 import { ServerError } from "../postgres/session.ts";
 import { failureLogs } from "./migration-logs.ts";
 import { createTable, hasTable, insertFinished, insertStarted, markFailed } from "./migration-rows.ts";
 import {
+  despiteCancel,
   isCancelled,
   isLost,
   migrationError,
   QUERY_DEADLINE_MS,
   type Run,
   readTransactionId,
+  rollBack,
   sendScript,
   throwIfInterrupted,
 } from "./native-run.ts";
 import type { PlannedScript, Segment } from "./segments.ts";
 import {
   differingSettings,
+  holdsDeployLock,
   MARKER,
   makeCheckConstraints,
   makeDeferAgain,
@@ -40,7 +43,7 @@ export type AtomicResult =
   | {
       readonly kind: "rolled-back";
       readonly index: number;
-      readonly error: DeployError;
+      readonly error: AnyDeployError;
       /** What the server said about the script, or about the merge. */
       readonly refusal: ServerError | undefined;
       readonly transactionId: string | undefined;
@@ -49,7 +52,7 @@ export type AtomicResult =
   | {
       readonly kind: "broken";
       readonly index: number;
-      readonly error: DeployError;
+      readonly error: AnyDeployError;
       readonly rowId: string;
       /** What was committed whole together with it. */
       readonly applied: readonly AppliedMigration[];
@@ -58,7 +61,7 @@ export type AtomicResult =
   | {
       readonly kind: "lost";
       readonly index: number;
-      readonly error: DeployError;
+      readonly error: AnyDeployError;
       readonly transactionId: string | undefined;
       /** Of the last row, to look for when the transaction's fate is settled. */
       readonly rowId: string | undefined;
@@ -68,6 +71,7 @@ export type AtomicResult =
 /** How far one try has come. */
 interface Attempt {
   index: number;
+  isBegun: boolean;
   transactionId: string | undefined;
   marker: string | undefined;
   rowId: string | undefined;
@@ -81,7 +85,8 @@ interface Attempt {
  */
 const AMBIGUOUS_CONSTRAINT = { sqlState: "55006", message: "deferred constraints of the same name" };
 
-const ROLLBACK_DEADLINE_MS = 120_000;
+/** After such a script the lock is looked for at once, so that it is blamed; before the COMMIT it is in any case. */
+const NAMES_LOCKS = /advisory/i;
 
 /**
  * Runs the segment once.
@@ -96,6 +101,7 @@ export async function applyAtomic(
 ): Promise<AtomicResult> {
   const attempt: Attempt = {
     index: 0,
+    isBegun: false,
     transactionId: undefined,
     marker: undefined,
     rowId: undefined,
@@ -114,8 +120,9 @@ export async function applyAtomic(
     await commit(run, last, attempt, onCommitting);
     return { kind: "committed", applied: attempt.applied };
   } catch (error) {
-    run.hasTable = hadTable;
-    return await undo(run, segment, attempt, error);
+    const result = await undo(run, segment, attempt, error);
+    if (result.kind === "rolled-back") run.hasTable = hadTable;
+    return result;
   }
 }
 
@@ -123,6 +130,7 @@ async function begin(run: Run, segment: Segment, attempt: Attempt): Promise<void
   throwIfInterrupted(run.signal);
   const options = { during: "begin the transaction", deadlineMs: QUERY_DEADLINE_MS };
   await run.session.script("BEGIN", options);
+  attempt.isBegun = true;
   if (segment.setsTransaction) {
     // Asking for an id would take a snapshot, after which the script's SET TRANSACTION is refused.
     attempt.marker = randomUUID();
@@ -169,8 +177,11 @@ async function checkAfter(run: Run, script: PlannedScript, attempt: Attempt, isL
   const state = await readSessionState(run.session);
   const isOurs =
     attempt.marker === undefined ? state.transactionId === attempt.transactionId : state.marker === attempt.marker;
-  if (!isOurs) throw failure("MIGRATION_BROKE_TRANSACTION", script, "it ended the transaction that it ran in");
-  if (!state.holdsLock) throw failure("MIGRATION_LEFT_SESSION_CHANGED", script, "it released the deploy lock");
+  if (!isOurs) {
+    const broke = { migration: script.name, reason: "it ended the transaction that it ran in" };
+    throw new DeployError("MIGRATION_BROKE_TRANSACTION", broke);
+  }
+  if (NAMES_LOCKS.test(script.text)) await checkLock(run, script);
   const check = makeCheckConstraints(state.constraints);
   if (check !== undefined) await sendScript(run, check, script.name);
   const statements = makePutBack(run.settings, state);
@@ -189,12 +200,13 @@ function beforeNext(attempt: Attempt, { constraints }: SessionState): string[] {
   return [...(defer === undefined ? [] : [defer]), "CLOSE ALL"];
 }
 
-function failure<Code extends "MIGRATION_BROKE_TRANSACTION" | "MIGRATION_LEFT_SESSION_CHANGED">(
-  code: Code,
-  script: PlannedScript,
-  reason: string,
-): DeployError {
-  return new DeployError(code, { migration: script.name, reason } as ErrorFields[Code]);
+async function checkLock(run: Run, script: PlannedScript): Promise<void> {
+  if (await holdsDeployLock(run.session)) return;
+  throw leftChanged(script, "it released the deploy lock");
+}
+
+function leftChanged(script: PlannedScript, reason: string): AnyDeployError {
+  return new DeployError("MIGRATION_LEFT_SESSION_CHANGED", { migration: script.name, reason });
 }
 
 async function commit(
@@ -203,8 +215,9 @@ async function commit(
   attempt: Attempt,
   onCommitting: (transactionId: string) => Promise<void>,
 ): Promise<void> {
+  await checkLock(run, last);
   const left = differingSettings(run.settings, await readSettings(run.session));
-  if (left.length > 0) throw failure("MIGRATION_LEFT_SESSION_CHANGED", last, left.join(", "));
+  if (left.length > 0) throw leftChanged(last, left.join(", "));
   const transactionId = attempt.transactionId ?? (await readTransactionId(run.session));
   attempt.transactionId = transactionId;
   await onCommitting(transactionId);
@@ -213,11 +226,12 @@ async function commit(
   await sendScript(run, "COMMIT", "commit the transaction");
   // A COMMIT in an aborted transaction rolls back and calls it a success.
   const status = await readStatus(run, transactionId);
-  if (status !== "committed") throw new Error(`the transaction is ${status} after its COMMIT`);
+  if (status !== "committed") throw new DeployError("COMMIT_UNKNOWN", { transactionId, reason: `it is ${status}` });
   run.transactionIds.push(transactionId);
 }
 
-async function readStatus(run: Run, transactionId: string): Promise<string> {
+async function readStatus(run: Run, transactionId: string | undefined): Promise<string | undefined> {
+  if (transactionId === undefined) return undefined;
   const [row] = await run.session.query<{ status: string | null }>(
     `SELECT pg_catalog.pg_xact_status('${transactionId}'::xid8) AS "status"`,
     { during: "read the transaction's status", deadlineMs: QUERY_DEADLINE_MS },
@@ -229,38 +243,53 @@ async function readStatus(run: Run, transactionId: string): Promise<string> {
 async function undo(run: Run, segment: Segment, attempt: Attempt, cause: unknown): Promise<AtomicResult> {
   const { index, transactionId, rowId, commitSent } = attempt;
   const script = segment.scripts[index];
-  if (script === undefined) throw cause;
+  if (script === undefined || !isExpected(cause)) {
+    if (attempt.isBegun && run.session.isOpen) await rollBack(run);
+    throw cause;
+  }
   const refusal = cause instanceof ScriptRefusal ? cause.refusal : undefined;
-  const error = explain(run, script, cause);
+  const error = explain(run, script, attempt, cause);
+  const lost = { kind: "lost", index, error, transactionId, rowId, commitSent } as const;
+  if (!run.session.isOpen) return lost;
   try {
     // A COMMIT that the server has refused has ended the transaction.
-    if (!commitSent) await run.session.script("ROLLBACK", { during: "roll back", deadlineMs: ROLLBACK_DEADLINE_MS });
-    const status = transactionId === undefined ? undefined : await readStatus(run, transactionId);
+    if (attempt.isBegun && !commitSent) await despiteCancel(() => rollBack(run));
+    const status = await despiteCancel(() => readStatus(run, transactionId));
+    if (status === "committed" && transactionId !== undefined) run.transactionIds.push(transactionId);
+    // What failed came after the COMMIT, for example a request to cancel that was late.
+    if (commitSent && status === "committed") return { kind: "committed", applied: attempt.applied };
     const isGone = status === "aborted" || (status === undefined && error.code !== "MIGRATION_BROKE_TRANSACTION");
     if (isGone) return { kind: "rolled-back", index, error, refusal, transactionId };
     const applied = status === "committed" ? attempt.applied : [];
-    if (status === "committed" && transactionId !== undefined) run.transactionIds.push(transactionId);
-    return { kind: "broken", index, error, rowId: await recordBroken(run, script, error), applied };
+    const brokenRowId = await despiteCancel(() => recordBroken(run, script, error));
+    return { kind: "broken", index, error, rowId: brokenRowId, applied };
   } catch (secondError) {
-    if (isLost(run, secondError)) return { kind: "lost", index, error, transactionId, rowId, commitSent };
+    if (isLost(run, secondError)) return lost;
     throw secondError;
   }
 }
 
+/** Anything else is a bug. */
+function isExpected(cause: unknown): boolean {
+  return cause instanceof ScriptRefusal || cause instanceof ServerError || isDeployError(cause);
+}
+
 /** Our own statements fail under their own name, so that nobody looks for the fault in the script. */
-function explain(run: Run, script: PlannedScript, cause: unknown): DeployError {
+function explain(run: Run, script: PlannedScript, { commitSent }: Attempt, cause: unknown): AnyDeployError {
   if (cause instanceof ScriptRefusal) return migrationError(run, script, cause.refusal, 0);
   if (!(cause instanceof ServerError) || isCancelled(run, cause)) return migrationError(run, script, cause, 0);
-  return new DeployError("STATEMENT_FAILED", { during: `record ${script.name}`, server: cause.server }, { cause });
+  const during = commitSent ? "commit the transaction" : `record ${script.name}`;
+  return new DeployError("STATEMENT_FAILED", { during, server: cause.server }, { cause });
 }
 
 /** A part of the migration may be in the database: a failed row says so to everybody, Prisma included. */
-async function recordBroken(run: Run, script: PlannedScript, error: DeployError): Promise<string> {
+async function recordBroken(run: Run, script: PlannedScript, error: AnyDeployError): Promise<string> {
   // It may have been committed with the script.
   if (!(await hasTable(run.session, run.schema))) await createTable(run.session, run.schema);
   run.hasTable = true;
   const rowId = randomUUID();
   run.transactionIds.push(await insertStarted(run.session, run.schema, rowId, script, run.nextTimestamp()));
-  run.transactionIds.push(await markFailed(run.session, run.schema, rowId, failureLogs(script.name, error)));
+  const id = await markFailed(run.session, run.schema, rowId, failureLogs(script.name, error));
+  if (id !== undefined) run.transactionIds.push(id);
   return rowId;
 }

@@ -1,8 +1,8 @@
 /** What a failed row's `logs` hold: in the form of Prisma's own, for people who look into the table. Pure. */
-import type { DeployError } from "../errors.ts";
+import type { AnyDeployError } from "../errors.ts";
 
 /** @see libs/user-facing-errors/src/schema_engine.rs, ApplyMigrationError */
-export function failureLogs(migration: string, error: DeployError): string {
+export function failureLogs(migration: string, error: AnyDeployError): string {
   const { code, lines } = describe(error);
   return [
     "A migration failed to apply. New migrations cannot be applied before the error is recovered from.",
@@ -12,7 +12,7 @@ export function failureLogs(migration: string, error: DeployError): string {
   ].join("\n\n");
 }
 
-function describe(error: DeployError): { readonly code: string; readonly lines: readonly string[] } {
+function describe(error: AnyDeployError): { readonly code: string; readonly lines: readonly string[] } {
   const { fields } = error;
   if ("server" in fields && fields.server !== undefined) {
     const { sqlState, message, detail, hint } = fields.server;

@@ -78,14 +78,22 @@ export async function insertStarted(
   script: MigrationScript,
   startedAt: string,
 ): Promise<string> {
-  return await write(
+  const transactionId = await write(
     session,
     `INSERT INTO ${tableIn(schema)} ("id", "checksum", "started_at", "migration_name") VALUES ($1, $2, $3, $4)`,
     [id, script.checksum, startedAt, script.name],
   );
+  if (transactionId === undefined) throw new Error("the server answered nothing to an INSERT");
+  return transactionId;
 }
 
-export async function markFinished(session: Session, schema: string, id: string, finishedAt: string): Promise<string> {
+/** This and the next two answer undefined where the row is gone: the script itself may have deleted it. */
+export async function markFinished(
+  session: Session,
+  schema: string,
+  id: string,
+  finishedAt: string,
+): Promise<string | undefined> {
   return await write(
     session,
     `UPDATE ${tableIn(schema)} SET "applied_steps_count" = "applied_steps_count" + 1, "finished_at" = $2
@@ -95,21 +103,34 @@ export async function markFinished(session: Session, schema: string, id: string,
 }
 
 /** A failed row is one that is neither finished nor rolled back; the logs are for people. */
-export async function markFailed(session: Session, schema: string, id: string, logs: string): Promise<string> {
+export async function markFailed(
+  session: Session,
+  schema: string,
+  id: string,
+  logs: string,
+): Promise<string | undefined> {
   return await write(session, `UPDATE ${tableIn(schema)} SET "logs" = $2 WHERE "id" = $1`, [id, logs]);
 }
 
 /** What `prisma migrate resolve --rolled-back` writes. */
-export async function markRolledBack(session: Session, schema: string, id: string, at: string): Promise<string> {
+export async function markRolledBack(
+  session: Session,
+  schema: string,
+  id: string,
+  at: string,
+): Promise<string | undefined> {
   return await write(session, `UPDATE ${tableIn(schema)} SET "rolled_back_at" = $2 WHERE "id" = $1`, [id, at]);
 }
 
-async function write(session: Session, text: string, parameters: readonly QueryParameter[]): Promise<string> {
+async function write(
+  session: Session,
+  text: string,
+  parameters: readonly QueryParameter[],
+): Promise<string | undefined> {
   const [row] = await session.query<{ transactionId: string }>(`${text} RETURNING ${OWN_ID}`, {
     during: "write _prisma_migrations",
     deadlineMs: DEADLINE_MS,
     parameters,
   });
-  if (row === undefined) throw new Error("the row of the migration is gone");
-  return row.transactionId;
+  return row?.transactionId;
 }

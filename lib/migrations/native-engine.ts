@@ -2,7 +2,7 @@
  * Applies segments on the session that holds the deploy lock. What fails is a result, from which the procedure chooses
  * its rung of recovery; nothing here restores.
  */
-import type { DeployError } from "../errors.ts";
+import type { AnyDeployError } from "../errors.ts";
 import type { SegmentSummary } from "../events.ts";
 import { type AppliedMigration, type AtomicResult, applyAtomic } from "./atomic-segment.ts";
 import type { ConcurrentFailure } from "./concurrent-index.ts";
@@ -31,14 +31,14 @@ export interface NativeOptions extends RunOptions {
    * Asked before a plan with smaller segments runs, after the server has refused a larger one: what is still to be done,
    * in order. An error stops there, with nothing of it done.
    */
-  readonly approve: (segments: readonly Segment[]) => Promise<DeployError | undefined>;
+  readonly approve: (segments: readonly Segment[]) => Promise<AnyDeployError | undefined>;
 }
 
 export type NativeResult =
   | ({ readonly kind: "applied" } & Done)
   | ({
       readonly kind: "failed";
-      readonly error: DeployError;
+      readonly error: AnyDeployError;
       /** The migration that failed, or before which it stopped. */
       readonly failed: string;
       readonly trace: Trace;
@@ -76,7 +76,12 @@ export type Trace =
       readonly pid: number | undefined;
     };
 
-/** @throws only for a bug: an open transaction is rolled back, a row that was begun stands unfinished */
+/**
+ * Runs the segments in order and stops at the first that fails.
+ *
+ * @throws what asking the session for its settings meets, before anything was begun; later only for a bug: an open
+ * transaction then ends with the session, a row that was begun stands unfinished
+ */
 export async function applyNative(options: NativeOptions): Promise<NativeResult> {
   const run = await startRun(options);
   try {
@@ -90,7 +95,7 @@ type Tried = { readonly kind: "committed"; readonly applied: readonly AppliedMig
 
 interface StoppedSegment {
   readonly kind: "stopped";
-  readonly error: DeployError;
+  readonly error: AnyDeployError;
   readonly failed: string;
   readonly trace: Trace;
   /** Committed whole although the segment was not. */
@@ -125,8 +130,7 @@ async function applySegments(run: Run, options: NativeOptions): Promise<NativeRe
   return { kind: "applied", committed, transactionIds: run.transactionIds, hasUnknownTransactions };
 }
 
-/** What is shown of a segment. */
-export function summarise({ scripts, mode }: Segment): SegmentSummary {
+function summarise({ scripts, mode }: Segment): SegmentSummary {
   return { migrations: scripts.map(({ name }) => name), atomic: mode === "atomic" };
 }
 

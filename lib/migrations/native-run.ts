@@ -1,5 +1,5 @@
 /** What the native engine's modules share while they work: the session that holds the deploy lock, and its rules. */
-import { DeployError, isDeployError, type ServerMessage } from "../errors.ts";
+import { type AnyDeployError, DeployError, hasCode, isDeployError, type ServerMessage } from "../errors.ts";
 import type { Report } from "../events.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
@@ -40,6 +40,9 @@ export interface Run extends Omit<RunOptions, "now"> {
 export const QUERY_DEADLINE_MS = 60_000;
 
 const CANCEL_AGAIN_MS = 500;
+/** More of them can't be on their way. */
+const CANCELS_MAX = 5;
+const ROLLBACK_DEADLINE_MS = 120_000;
 const BACKOFF_FIRST_MS = 500;
 const BACKOFF_MS_MAX = 15_000;
 
@@ -118,7 +121,7 @@ export function throwIfInterrupted(signal: AbortSignal): void {
 
 export function interruptionOf(signal: AbortSignal): DeployError<"INTERRUPTED"> {
   const { reason } = signal;
-  if (reason instanceof DeployError && reason.code === "INTERRUPTED") return reason;
+  if (hasCode(reason, "INTERRUPTED")) return reason;
   return new DeployError("INTERRUPTED", { signal: "SIGTERM" }, { cause: reason });
 }
 
@@ -136,8 +139,24 @@ export function isCancelled(run: Run, error: ServerError): boolean {
   return run.signal.aborted && error.server.sqlState === QUERY_CANCELED;
 }
 
+export async function rollBack(run: Run): Promise<void> {
+  await run.session.script("ROLLBACK", { during: "roll back", deadlineMs: ROLLBACK_DEADLINE_MS });
+}
+
+/** A request to cancel that was late hits what comes after the script; this must be done all the same. */
+export async function despiteCancel<Result>(act: () => Promise<Result>): Promise<Result> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await act();
+    } catch (error) {
+      const isCancel = error instanceof ServerError && error.server.sqlState === QUERY_CANCELED;
+      if (!isCancel || tries === CANCELS_MAX) throw error;
+    }
+  }
+}
+
 /** The script's error for people, or the interruption that cancelled it. Anything unknown is a bug and is thrown on. */
-export function migrationError(run: Run, script: PlannedScript, error: unknown, offset: number): DeployError {
+export function migrationError(run: Run, script: PlannedScript, error: unknown, offset: number): AnyDeployError {
   if (isDeployError(error)) return error;
   if (!(error instanceof ServerError)) throw error;
   if (isCancelled(run, error)) return interruptionOf(run.signal);

@@ -21,7 +21,6 @@ export interface SessionState {
   readonly transactionId: string | null;
   /** Set by us in the transaction where its id may not be asked for at once. */
   readonly marker: string | null;
-  readonly holdsLock: boolean;
   readonly constraints: readonly DeferrableConstraint[];
 }
 
@@ -62,12 +61,6 @@ const VALUES = `
 const STATE = `
   pg_catalog.pg_current_xact_id_if_assigned()::text AS "transactionId",
   pg_catalog.current_setting('${MARKER}', true) AS "marker",
-  EXISTS (
-    SELECT FROM pg_catalog.pg_locks
-    WHERE locktype = 'advisory' AND classid = 0 AND objid = ${DEPLOY_LOCK_KEY} AND objsubid = 1 AND granted
-      AND pid = pg_catalog.pg_backend_pid()
-      AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-  ) AS "holdsLock",
   (SELECT coalesce(json_agg(json_build_object(
      'schema', n.nspname, 'name', c.conname, 'initiallyDeferred', c.condeferred, 'isAmbiguous', EXISTS (
        SELECT FROM pg_catalog.pg_constraint o
@@ -86,6 +79,22 @@ export async function readSettings(session: Session): Promise<SessionSettings> {
 export async function readSessionState(session: Session): Promise<SessionState> {
   const options = { during: "check the session", deadlineMs: DEADLINE_MS };
   return onlyRow(await session.query<SessionState>(`SELECT ${ROLES}, ${STATE}`, options));
+}
+
+/** Whether the session still holds the deploy lock. Costs more the more locks there are: thousands in a long segment. */
+export async function holdsDeployLock(session: Session): Promise<boolean> {
+  const row = onlyRow(
+    await session.query<{ held: boolean }>(
+      `SELECT EXISTS (
+         SELECT FROM pg_catalog.pg_locks
+         WHERE locktype = 'advisory' AND classid = 0 AND objid = ${DEPLOY_LOCK_KEY} AND objsubid = 1 AND granted
+           AND pid = pg_catalog.pg_backend_pid()
+           AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+       ) AS "held"`,
+      { during: "check the deploy lock", deadlineMs: DEADLINE_MS },
+    ),
+  );
+  return row.held;
 }
 
 /** True inside of a transaction block, for a session that should not be in one. Fails in an aborted one (25P02). */

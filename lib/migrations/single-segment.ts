@@ -3,7 +3,7 @@
  * before anything runs, so that no half of a migration is ever unrecorded.
  */
 import { randomUUID } from "node:crypto";
-import { DeployError, isDeployError } from "../errors.ts";
+import { type AnyDeployError, DeployError, isDeployError } from "../errors.ts";
 import { DEPLOY_LOCK_KEY } from "../postgres/deploy-lock-key.ts";
 import { ServerError } from "../postgres/session.ts";
 import type { AppliedMigration } from "./atomic-segment.ts";
@@ -11,6 +11,7 @@ import { dropInvalidIndexes, type IndexSnapshot, readIndexes } from "./concurren
 import { failureLogs } from "./migration-logs.ts";
 import { createTable, insertStarted, markFailed, markFinished } from "./migration-rows.ts";
 import {
+  despiteCancel,
   inTransaction,
   isLockConflict,
   isLost,
@@ -18,6 +19,7 @@ import {
   QUERY_DEADLINE_MS,
   type Run,
   retryLockConflicts,
+  rollBack,
   sendScript,
   setLockTimeout,
   throwIfInterrupted,
@@ -25,62 +27,81 @@ import {
 import type { MadeIndex } from "./outside-statements.ts";
 import { countCharacters } from "./script-location.ts";
 import type { PlannedScript, Segment } from "./segments.ts";
-import { differingSettings, isInTransaction, makePutBack, readSessionState, readSettings } from "./session-state.ts";
+import {
+  differingSettings,
+  holdsDeployLock,
+  isInTransaction,
+  makePutBack,
+  readSessionState,
+  readSettings,
+} from "./session-state.ts";
 import { groupStatements, type StatementPlace } from "./statements.ts";
 
 export type SingleResult =
   | { readonly kind: "committed"; readonly applied: readonly AppliedMigration[] }
   /** Nothing was begun, the row included. */
-  | { readonly kind: "not-begun"; readonly error: DeployError }
+  | { readonly kind: "not-begun"; readonly error: AnyDeployError }
   /** The row stands unfinished. */
   | {
       readonly kind: "failed";
-      readonly error: DeployError;
+      readonly error: AnyDeployError;
       readonly rowId: string;
       /** For `cleanUpConcurrently`. */
       readonly indexes: IndexSnapshot;
       readonly made: MadeIndex;
     }
-  | { readonly kind: "lost"; readonly error: DeployError; readonly rowId: string };
+  | { readonly kind: "lost"; readonly error: AnyDeployError; readonly rowId: string };
 
 /** How far the script has come. */
 interface Progress {
   readonly rowId: string;
-  readonly indexes: IndexSnapshot;
+  /** As they were before. */
+  indexes: IndexSnapshot;
   /** Offset of the text that was sent last, in the script. */
   start: number;
+  /** The row may be there. */
+  isRowSent: boolean;
+  /** The row is there. */
   isBegun: boolean;
 }
 
 const ABORTED_TRANSACTION = "25P02";
-const ROLLBACK_DEADLINE_MS = 120_000;
 
 /** @throws only for a bug; the row then stands unfinished, as after a kill */
 export async function applySingle(run: Run, segment: Segment): Promise<SingleResult> {
   const [script] = segment.scripts;
   if (script === undefined) throw new Error("a segment without a script");
   const startedMs = performance.now();
-  const progress: Progress = { rowId: randomUUID(), indexes: await readIndexes(run.session), start: 0, isBegun: false };
+  const rowId = randomUUID();
+  const progress: Progress = { rowId, indexes: new Map(), start: 0, isRowSent: false, isBegun: false };
   try {
     await begin(run, script, progress);
     await setLockTimeout(run.session, lockTimeoutOf(run, segment));
     await runScript(run, segment, script, progress);
-    await checkAfter(run, script);
-    const { session, schema, nextTimestamp } = run;
-    run.transactionIds.push(await markFinished(session, schema, progress.rowId, nextTimestamp()));
+    // The script is through: an interruption is for the next one.
+    await despiteCancel(() => checkAfter(run, script));
+    await despiteCancel(() => finish(run, script, progress));
   } catch (error) {
     return await fail(run, script, progress, error);
   }
   return { kind: "committed", applied: [{ name: script.name, durationMs: performance.now() - startedMs }] };
 }
 
+async function finish(run: Run, script: PlannedScript, { rowId }: Progress): Promise<void> {
+  const id = await markFinished(run.session, run.schema, rowId, run.nextTimestamp());
+  if (id === undefined) throw new DeployError("VERIFY_FAILED", { migrations: [script.name] });
+  run.transactionIds.push(id);
+}
+
 async function begin(run: Run, script: PlannedScript, progress: Progress): Promise<void> {
   throwIfInterrupted(run.signal);
   const { session, schema, nextTimestamp } = run;
+  progress.indexes = await readIndexes(session);
   if (!run.hasTable) {
     await inTransaction(run, "create _prisma_migrations", () => createTable(session, schema));
     run.hasTable = true;
   }
+  progress.isRowSent = true;
   run.transactionIds.push(await insertStarted(session, schema, progress.rowId, script, nextTimestamp()));
   progress.isBegun = true;
 }
@@ -178,11 +199,11 @@ async function checkAfter(run: Run, script: PlannedScript): Promise<void> {
   await putBack(run);
   const left = differingSettings(run.settings, await readSettings(run.session));
   if (left.length > 0) throw sessionChanged(script, left.join(", "));
-  const { holdsLock } = await readSessionState(run.session);
-  if (!holdsLock && !(await retakeLock(run))) throw sessionChanged(script, "it released the deploy lock");
+  if (!(await holdsDeployLock(run.session)) && !(await retakeLock(run)))
+    throw sessionChanged(script, "it released the deploy lock");
 }
 
-function sessionChanged(script: PlannedScript, reason: string): DeployError {
+function sessionChanged(script: PlannedScript, reason: string): AnyDeployError {
   return new DeployError("MIGRATION_LEFT_SESSION_CHANGED", { migration: script.name, reason });
 }
 
@@ -193,10 +214,6 @@ async function isLeftInTransaction(run: Run): Promise<boolean> {
     if (error instanceof ServerError && error.server.sqlState === ABORTED_TRANSACTION) return true;
     throw error;
   }
-}
-
-async function rollBack(run: Run): Promise<void> {
-  await run.session.script("ROLLBACK", { during: "roll back", deadlineMs: ROLLBACK_DEADLINE_MS });
 }
 
 async function putBack(run: Run): Promise<void> {
@@ -214,15 +231,19 @@ async function retakeLock(run: Run): Promise<boolean> {
 }
 
 async function fail(run: Run, script: PlannedScript, progress: Progress, cause: unknown): Promise<SingleResult> {
-  const { rowId, indexes, start, isBegun } = progress;
+  const { rowId, indexes, start, isRowSent, isBegun } = progress;
   const error = explain(run, script, progress, cause);
-  if (isLost(run, cause)) return isBegun ? { kind: "lost", error, rowId } : { kind: "not-begun", error };
+  if (isLost(run, cause)) return isRowSent ? { kind: "lost", error, rowId } : { kind: "not-begun", error };
   if (!isBegun) return { kind: "not-begun", error };
   const made = script.facts.statements.find((place) => place.start >= start)?.outside?.index ?? { kind: "none" };
   try {
-    if (await isLeftInTransaction(run)) await rollBack(run);
-    await putBack(run);
-    run.transactionIds.push(await markFailed(run.session, run.schema, rowId, failureLogs(script.name, error)));
+    await despiteCancel(async () => {
+      if (await isLeftInTransaction(run)) await rollBack(run);
+      await putBack(run);
+    });
+    const logs = failureLogs(script.name, error);
+    const id = await despiteCancel(() => markFailed(run.session, run.schema, rowId, logs));
+    if (id !== undefined) run.transactionIds.push(id);
   } catch (secondError) {
     if (isLost(run, secondError)) return { kind: "lost", error, rowId };
     // The row stands unfinished without its logs, which says the same to everybody.
@@ -232,7 +253,7 @@ async function fail(run: Run, script: PlannedScript, progress: Progress, cause: 
 }
 
 /** Our own statements fail under their own name, so that nobody looks for the fault in the script. */
-function explain(run: Run, script: PlannedScript, progress: Progress, cause: unknown): DeployError {
+function explain(run: Run, script: PlannedScript, progress: Progress, cause: unknown): AnyDeployError {
   if (cause instanceof ServerError && !progress.isBegun) {
     return new DeployError("STATEMENT_FAILED", { during: `record ${script.name}`, server: cause.server }, { cause });
   }

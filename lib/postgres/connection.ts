@@ -25,9 +25,9 @@ export async function openSocket(target: ConnectionTarget, signal: AbortSignal):
   const abort = () => socket.destroy();
   signal.addEventListener("abort", abort, { once: true });
   try {
-    await settled(socket, "connect", signal);
+    await settled(socket, "connect");
     socket.setNoDelay(true);
-    return target.sslMode === "disable" || isSocket(target) ? socket : await secure(target, socket, signal);
+    return target.sslMode === "disable" || isSocket(target) ? socket : await secure(target, socket);
   } catch (cause) {
     socket.destroy();
     if (cause instanceof DeployError) throw cause;
@@ -70,11 +70,11 @@ export async function sendCancelRequest(
   });
 }
 
-async function secure(target: ConnectionTarget, socket: Socket, signal: AbortSignal): Promise<Socket> {
+async function secure(target: ConnectionTarget, socket: Socket): Promise<Socket> {
   const failed = (reason: string, cause?: unknown) =>
     new DeployError("TLS_FAILED", { host: target.host, reason }, { cause });
   socket.write(SSL_REQUEST);
-  const answer = await settled<Uint8Array>(socket, "data", signal);
+  const answer = await settled<Uint8Array>(socket, "data");
   if (answer[0] === BYTE_N) {
     if (target.sslMode === "prefer") return socket;
     throw failed("the server does not support TLS, and sslmode=require demands it");
@@ -84,7 +84,7 @@ async function secure(target: ConnectionTarget, socket: Socket, signal: AbortSig
   try {
     const secured = connectTls({ ...tlsOptions(target, await readCertificates(target), checkServerIdentity), socket });
     secured.on("error", () => {});
-    await settled(secured, "secureConnect", signal);
+    await settled(secured, "secureConnect");
     return secured;
   } catch (cause) {
     throw failed(describeCause(cause), cause);
@@ -102,28 +102,20 @@ async function readCertificates(target: ConnectionTarget): Promise<{ root?: stri
   };
 }
 
-/** The first event of that name; an error, an end or an abort before it rejects. */
-function settled<Value = void>(
-  socket: Socket,
-  event: "connect" | "secureConnect" | "data",
-  signal: AbortSignal,
-): Promise<Value> {
+/** The first event of that name; an error, an end before it rejects. */
+function settled<Value = void>(socket: Socket, event: "connect" | "secureConnect" | "data"): Promise<Value> {
   return new Promise<Value>((resolve, reject) => {
     const onEvent = (value: Value) => settle(() => resolve(value));
     const onError = (error: Error) => settle(() => reject(error));
     const onClose = () => settle(() => reject(new Error("the connection was closed by the other side")));
-    const onAbort = () => settle(() => reject(new Error("given up")));
     const settle = (act: () => void) => {
       socket.off(event, onEvent);
       socket.off("error", onError);
       socket.off("close", onClose);
-      signal.removeEventListener("abort", onAbort);
       act();
     };
     socket.on(event, onEvent);
     socket.on("error", onError);
     socket.on("close", onClose);
-    signal.addEventListener("abort", onAbort);
-    if (signal.aborted) onAbort();
   });
 }

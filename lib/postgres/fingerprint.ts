@@ -94,7 +94,7 @@ const CATALOGS: readonly Catalog[] = [
 /** Only a superuser reads the rows of pg_user_mapping and pg_subscription: their readable parts stand in for xmin. */
 const READABLE_PARTS = [
   `SELECT 'user mapping ' || m::text FROM pg_user_mappings m`,
-  `SELECT 'subscription ' || oid || ' ' || subname || ' ' || subowner || ' ' || subenabled || ' ' || subpublications::text
+  `SELECT 'subscription ' || subname || ' ' || subowner || ' ' || subenabled || ' ' || subpublications::text
    FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
 ];
 

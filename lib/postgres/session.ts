@@ -93,9 +93,8 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 /** The frontend's last message, so that the server does not take the end for an accident. */
 const TERMINATE = Uint8Array.of(0x58, 0, 0, 0, 4);
 
-/** The server's request to prove who we are; its ninth byte says how. SCRAM's second request has another number. */
+/** The server's request to prove who we are; its ninth byte says how. The password is due in SCRAM's second round. */
 const AUTHENTICATION = 0x52;
-const AUTHENTICATION_SASL = 10;
 const AUTHENTICATION_SASL_CONTINUE = 11;
 
 type Driver = ReturnType<typeof postgres>;
@@ -272,6 +271,7 @@ class DriverSession implements Session {
     }
     const socket = await openSocket(this.#target, this.#connecting.signal);
     this.#socket = socket;
+    if (!this.isOpen) socket.destroy();
     socket.on("data", (piece: Uint8Array) => this.#look(piece));
     socket.on("error", (error) => this.#loseConnection(describeCause(error)));
     socket.on("end", () => this.#loseConnection("the server closed the connection"));
@@ -282,9 +282,7 @@ class DriverSession implements Session {
   /** What the driver keeps to itself: how to prove who we are, and the server's last words. */
   #look(piece: Uint8Array): void {
     this.#lastPiece = piece;
-    if (!this.#isConnected && piece[0] === AUTHENTICATION) {
-      this.#wantsScram = piece[8] === AUTHENTICATION_SASL || piece[8] === AUTHENTICATION_SASL_CONTINUE;
-    }
+    if (piece[0] === AUTHENTICATION) this.#wantsScram = piece[8] === AUTHENTICATION_SASL_CONTINUE;
   }
 
   #password(): string {

@@ -59,22 +59,32 @@ const FOREIGN_OBJECTS = `
   SELECT pg_describe_object(classid, objid, 0) FROM foreign_object AS o
   WHERE extension IS NULL AND classid <> 'pg_largeobject_metadata'::regclass AND NOT ${IS_UNTOUCHED_PUBLIC}`;
 
-/** The parts of a table are not in the inventory: they go with it, and what they refer to takes them along. */
+/** Parts of objects are in no inventory of their own: what they refer to takes the whole object along. */
+const PARTS: readonly { readonly catalog: string; readonly whole: string; readonly id: string }[] = [
+  { catalog: "pg_rewrite", whole: "pg_class", id: "ev_class" },
+  { catalog: "pg_constraint", whole: "pg_class", id: "nullif(conrelid, 0)" },
+  { catalog: "pg_constraint", whole: "pg_type", id: "nullif(contypid, 0)" },
+  { catalog: "pg_trigger", whole: "pg_class", id: "tgrelid" },
+  { catalog: "pg_attrdef", whole: "pg_class", id: "adrelid" },
+  { catalog: "pg_policy", whole: "pg_class", id: "polrelid" },
+  { catalog: "pg_amop", whole: "pg_opfamily", id: "amopfamily" },
+  { catalog: "pg_amproc", whole: "pg_opfamily", id: "amprocfamily" },
+  { catalog: "pg_publication_rel", whole: "pg_publication", id: "prpubid" },
+];
+
+const PART_EDGES = PARTS.map(
+  ({ catalog, whole, id }) => `
+    UNION ALL SELECT '${whole}'::regclass, ${id}, d.refclassid, d.refobjid
+    FROM pg_depend AS d JOIN ${catalog} AS p ON p.oid = d.objid WHERE d.classid = '${catalog}'::regclass`,
+).join("");
+
 const FOREIGN_DEPENDENTS = `
   SELECT pg_describe_object(f.classid, f.objid, 0)
-  FROM pg_depend AS d
-  LEFT JOIN pg_rewrite AS w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
-  LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
-  LEFT JOIN pg_trigger AS t ON d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
-  LEFT JOIN pg_attrdef AS a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
-  LEFT JOIN pg_policy AS y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
-  LEFT JOIN pg_publication_rel AS p ON d.classid = 'pg_publication_rel'::regclass AND p.oid = d.objid
-  JOIN foreign_object AS f ON (f.classid, f.objid) IN (
-    (d.classid, d.objid),
-    ('pg_class'::regclass, coalesce(w.ev_class, nullif(k.conrelid, 0), t.tgrelid, a.adrelid, y.polrelid)),
-    ('pg_type'::regclass, nullif(k.contypid, 0)),
-    ('pg_publication'::regclass, p.prpubid))
-  JOIN own_object AS o ON o.classid = d.refclassid AND o.objid = d.refobjid
+  FROM (
+    SELECT classid, objid, refclassid, refobjid FROM pg_depend WHERE deptype IN ('n', 'a', 'i') ${PART_EDGES}
+  ) AS edge(classid, objid, refclassid, refobjid)
+  JOIN foreign_object AS f ON f.classid = edge.classid AND f.objid = edge.objid
+  JOIN own_object AS o ON o.classid = edge.refclassid AND o.objid = edge.refobjid
   WHERE o.extension IS NULL AND o.classid <> 'pg_namespace'::regclass`;
 
 const FOREIGN_WRITABLE = `

@@ -106,7 +106,7 @@ async function makeScript(
   { database, mark, backup, own, lockTimeoutMs = LOCK_TIMEOUT_MS }: InPlaceOptions,
 ): Promise<RestoreScriptOptions> {
   const ownPids = await flushOwnSessions([session, ...own.sessions], mark.serverMajor);
-  const { content, schemas, properties, history } = mark.content;
+  const { content, schemas, properties, extensions, history } = mark.content;
   const { tables, largeObjects } = backup.manifest;
   return {
     proof: {
@@ -116,7 +116,7 @@ async function makeScript(
       // The session of psql itself, which is sure to be there when the proof is made in it.
       sessionsOpened: own.areSessionsCounted ? database.sessionsOpened + 1 : undefined,
     },
-    wipe: { survivors, schemas, properties },
+    wipe: { survivors, schemas, properties, extensions },
     expected: { content, tables, largeObjects, history },
     lockTimeoutMs,
   };

@@ -18,8 +18,9 @@ const OWNED_CATALOGS: readonly OwnedCatalog[] = [
     namespace: "relnamespace",
     where: "relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND relpersistence <> 't'",
   },
-  { name: "pg_proc", owner: "proowner", namespace: "pronamespace" },
-  { name: "pg_type", owner: "typowner", namespace: "typnamespace" },
+  // The functions of a range type belong to the bootstrap superuser, whoever made the type.
+  { name: "pg_proc", owner: "proowner", namespace: "pronamespace", where: isNoPart("pg_proc") },
+  { name: "pg_type", owner: "typowner", namespace: "typnamespace", where: isNoPart("pg_type") },
   { name: "pg_operator", owner: "oprowner", namespace: "oprnamespace" },
   { name: "pg_opclass", owner: "opcowner", namespace: "opcnamespace" },
   { name: "pg_opfamily", owner: "opfowner", namespace: "opfnamespace" },
@@ -38,6 +39,11 @@ const OWNED_CATALOGS: readonly OwnedCatalog[] = [
   { name: "pg_default_acl", owner: "defaclrole", namespace: undefined },
   { name: "pg_largeobject_metadata", owner: "lomowner", namespace: undefined },
 ];
+
+/** What another object brought along, such as the array type of a type, is a part of that one. */
+function isNoPart(catalog: string): string {
+  return `NOT EXISTS (SELECT FROM pg_depend WHERE classid = '${catalog}'::regclass AND objid = ${catalog}.oid AND deptype = 'i')`;
+}
 
 const SYSTEM_NAMESPACES = `SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_' OR nspname = 'information_schema'`;
 
@@ -84,17 +90,17 @@ const MEMBER_CATALOGS = [
 ];
 
 const MEMBER_ROWS = MEMBER_CATALOGS.map(
-  (name) => `SELECT '${name}'::regclass::oid AS classid, oid, xmin::text AS version FROM ${name}`,
+  (name) => `SELECT '${name}'::regclass::oid AS classid, oid, xmin::text AS writer FROM ${name}`,
 ).join("\nUNION ALL ");
 
 /**
- * Every extension with a digest of its own row and of its members' rows: (oid, version). An extension with the same
+ * Every extension with a digest of its own row and of its members' rows: (oid, digest). An extension with the same
  * digest as at the mark is left where it is: dropping it could neither bring back its version nor its owner.
  */
-export const EXTENSION_VERSIONS = `
+export const EXTENSION_DIGESTS = `
   SELECT e.oid, md5(concat_ws(';', e.xmin::text, (
-    SELECT string_agg(d.classid || '.' || d.objid || ':' || coalesce(r.version, ''), ',' ORDER BY d.classid, d.objid)
+    SELECT string_agg(d.classid || '.' || d.objid || ':' || coalesce(r.writer, ''), ',' ORDER BY d.classid, d.objid)
     FROM pg_depend AS d LEFT JOIN (${MEMBER_ROWS}) AS r ON r.classid = d.classid AND r.oid = d.objid
     WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
-  ))) AS version
+  ))) AS digest
   FROM pg_extension AS e`;

@@ -20,7 +20,7 @@ import {
 } from "./evidence.ts";
 import { type RestoreFacts, readRestoreFacts } from "./facts.ts";
 import { makeHistoryQuery } from "./history-digest.ts";
-import { EXTENSION_VERSIONS } from "./inventory.ts";
+import { EXTENSION_DIGESTS } from "./inventory.ts";
 import type { MarkedEvidence } from "./proof.ts";
 import { PROPERTIES_QUERY } from "./properties.ts";
 import { SCHEMAS_QUERY } from "./schemas.ts";
@@ -141,10 +141,13 @@ export async function readInvalidIndexes(session: Session): Promise<readonly str
   return (await read<{ invalidIndexes: readonly string[] }>(session, INVALID_INDEXES_QUERY)).invalidIndexes;
 }
 
+/** In the order in which they were made: one may need another. */
 const EXTENSIONS_QUERY = `
-  SELECT coalesce(json_agg(json_build_object('oid', oid::text, 'version', version)), '[]')::text AS "extensions",
+  SELECT coalesce(json_agg(json_build_object('oid', v.oid, 'digest', v.digest, 'name', e.extname,
+      'schema', e.extnamespace::regnamespace, 'version', e.extversion, 'owner', e.extowner::regrole) ORDER BY v.oid), '[]')::text
+      AS "extensions",
     to_regnamespace('public') IS NOT NULL AS "hadPublic"
-  FROM (${EXTENSION_VERSIONS}) AS versions`;
+  FROM (${EXTENSION_DIGESTS}) AS v JOIN pg_extension AS e ON e.oid = v.oid`;
 
 async function readContent(session: Session, historySchema: string): Promise<MarkedContent> {
   const { content } = await read<{ content: string }>(session, CONTENT_QUERY);

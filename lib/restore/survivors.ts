@@ -5,13 +5,7 @@
  */
 import { quoteLiteral } from "../postgres/identifier.ts";
 import type { Session } from "../postgres/session.ts";
-import { EXTENSION_VERSIONS, INVENTORY_TABLES } from "./inventory.ts";
-
-export interface ExtensionVersion {
-  readonly oid: string;
-  /** See EXTENSION_VERSIONS. */
-  readonly version: string;
-}
+import { EXTENSION_DIGESTS, INVENTORY_TABLES } from "./inventory.ts";
 
 export interface Survivors {
   readonly extensions: readonly string[];
@@ -30,14 +24,14 @@ const DEADLINE_MS = 120_000;
 export const IS_KEPT_PUBLICATION = `(NOT pg_has_role(pubowner, 'USAGE')
   OR puballtables AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))`;
 
-/** @param extensions SQL literal of a JSON list of ExtensionVersion */
+/** @param extensions SQL literal of the mark's list, JSON */
 function makeSurvivorsQuery(extensions: string, hadPublic: boolean): string {
   return `
   WITH ${INVENTORY_TABLES.trim()},
   kept_extension AS MATERIALIZED (
-    SELECT e.* FROM pg_extension AS e JOIN (${EXTENSION_VERSIONS}) AS v ON v.oid = e.oid
-    WHERE e.extname = 'plpgsql' OR NOT pg_has_role(e.extowner, 'USAGE') OR (e.oid::text, v.version) IN (
-      SELECT x.oid, x.version FROM json_to_recordset(${extensions}::json) AS x(oid text, version text))
+    SELECT e.* FROM pg_extension AS e JOIN (${EXTENSION_DIGESTS}) AS v ON v.oid = e.oid
+    WHERE e.extname = 'plpgsql' OR NOT pg_has_role(e.extowner, 'USAGE') OR (e.oid::text, v.digest) IN (
+      SELECT x.oid, x.digest FROM json_to_recordset(${extensions}::json) AS x(oid text, digest text))
   ),
   guarded AS MATERIALIZED (
     SELECT * FROM object WHERE NOT pg_has_role(owner, 'USAGE')

@@ -17,6 +17,8 @@ export interface WipeOptions {
   /** As read by SCHEMAS_QUERY and PROPERTIES_QUERY at the mark, JSON. */
   readonly schemas: string;
   readonly properties: string;
+  /** The mark's list, JSON. */
+  readonly extensions: string;
 }
 
 /** SQLSTATE when something would go that is not ours. */
@@ -154,7 +156,7 @@ function makeLoop(query: string): string {
 }
 
 /** A DO block. Fails with FOREIGN_LOSS_STATE when something foreign would be lost. */
-export function makeWipeBlock({ survivors, schemas, properties }: WipeOptions): string {
+export function makeWipeBlock({ survivors, schemas, extensions, properties }: WipeOptions): string {
   const loops = [...WHOLE_OBJECTS, ...KINDS.map(makeDropQuery), CONFIGURATION, ...DEFAULT_RIGHTS].map(makeLoop);
   return `DO $wipe$
 #variable_conflict use_column
@@ -175,9 +177,24 @@ ${loops.join("\n")}
     RAISE EXCEPTION USING ERRCODE = '${FOREIGN_LOSS_STATE}', MESSAGE = 'objects of other roles would be lost: ' || lost;
   END IF;
 ${makeSchemasBlock(quoteLiteral(schemas))}
+${makeExtensionsBlock(quoteLiteral(extensions))}
 ${makePropertiesBlock(quoteLiteral(properties))}
 END
 $wipe$;`;
+}
+
+/**
+ * A dump creates an extension that is missing in its newest version and as its own role. Where the schema is there
+ * already, that is done as it was instead; what the dump says afterwards then changes nothing.
+ */
+function makeExtensionsBlock(extensions: string): string {
+  return `  FOREACH line IN ARRAY ARRAY(
+    SELECT format('SET LOCAL ROLE %s; CREATE EXTENSION %I SCHEMA %s VERSION %L; RESET ROLE', x.owner, x.name, x.schema, x.version)
+    FROM json_to_recordset(${extensions}::json) AS x(oid oid, name text, schema text, version text, owner text)
+    WHERE to_regnamespace(x.schema) IS NOT NULL AND NOT EXISTS (SELECT FROM pg_extension WHERE extname = x.name)
+    ORDER BY x.oid) LOOP
+    EXECUTE line;
+  END LOOP;`;
 }
 
 function asOids(oids: readonly string[]): string {

@@ -77,11 +77,7 @@ for (const [name, scenario] of Object.entries(SCENARIOS)) {
   }
 }
 
-async function sweep(
-  migrations: Readonly<Record<string, string>>,
-  when: Fault["when"],
-  isLasting: boolean,
-): Promise<void> {
+async function sweep({ migrations, ends }: Scenario, when: Fault["when"], isLasting: boolean): Promise<void> {
   const cluster = await sharedCluster();
   const template = await makeTemplate(cluster);
   const before = dumpDatabase(cluster, template);

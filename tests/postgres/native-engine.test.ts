@@ -12,9 +12,10 @@ import {
   settleCommit,
   type Trace,
 } from "../../lib/migrations/native-engine.ts";
-import { makeTimestamps } from "../../lib/migrations/native-run.ts";
+import { despiteCancel, makeTimestamps } from "../../lib/migrations/native-run.ts";
 import type { Segment } from "../../lib/migrations/segments.ts";
 import { DEPLOY_LOCK_KEY } from "../../lib/postgres/deploy-lock-key.ts";
+import { ServerError } from "../../lib/postgres/session.ts";
 import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
 import { cut, type Engine, openDatabase, startEngine } from "../support/native.ts";
 import { startStrangeServer } from "../support/tcp-proxy.ts";
@@ -153,6 +154,15 @@ describe("an atomic segment", () => {
     expect(result.error).toMatchObject({ fields: { location: { line: 3, column: 8 } } });
   });
 
+  test("a bug of whoever is told rolls back as well, and is not hidden", async () => {
+    const engine = await start();
+    const bug = new TypeError("a bug");
+    const applying = engine.apply(["CREATE TABLE a (id int);"], { onCommitting: () => Promise.reject(bug) });
+    await expect(applying).rejects.toBe(bug);
+    expect(await engine.ask("to_regclass('a') IS NULL")).toBe("t");
+    expect((await engine.apply(["CREATE TABLE a (id int);"])).kind).toBe("applied");
+  });
+
   test("what refuses to be told of the COMMIT rolls it back", async () => {
     const engine = await start();
     const refusal = new DeployError("VERIFY_FAILED", { migrations: [] });
@@ -238,10 +248,17 @@ describe("the session between two scripts", () => {
     expect(now?.lock_timeout).toBe("77s");
   });
 
-  test("a script that releases the deploy lock is rolled back", async () => {
+  test.each([
+    ["seen", "SELECT pg_advisory_unlock_all();", "1"],
+    ["unseen", "DO $$ BEGIN EXECUTE 'SELECT pg_ad' || 'visory_unlock_all()'; END $$;", "2"],
+  ])("a script that releases the deploy lock, %s, is rolled back", async (_, release, failed) => {
     const engine = await start();
-    const result = failureOf(await engine.apply(["CREATE TABLE a (id int); SELECT pg_advisory_unlock_all();"]));
-    expect(result).toMatchObject({ error: { code: "MIGRATION_LEFT_SESSION_CHANGED" }, trace: { kind: "none" } });
+    const result = failureOf(await engine.apply([`CREATE TABLE a (id int); ${release}`, "SELECT 1;"]));
+    expect(result).toMatchObject({
+      failed,
+      error: { code: "MIGRATION_LEFT_SESSION_CHANGED" },
+      trace: { kind: "none" },
+    });
     expect(await engine.ask("to_regclass('a') IS NULL")).toBe("t");
   });
 
@@ -517,6 +534,12 @@ describe("a script that can't share a transaction", () => {
     expect((await engine.apply(["CREATE TABLE b (id int);"], { hasTable: true })).kind).toBe("applied");
   });
 
+  test("a script that deletes its own row is not called applied", async () => {
+    const engine = await start();
+    const result = failureOf(await engine.apply(["SELECT 1; COMMIT; DELETE FROM _prisma_migrations;"]));
+    expect(result).toMatchObject({ error: { code: "VERIFY_FAILED" }, trace: { kind: "row" } });
+  });
+
   test("lone code may commit", async () => {
     const engine = await start();
     const code = "DO $$ BEGIN FOR i IN 1..3 LOOP INSERT INTO a VALUES (i); COMMIT; END LOOP; END $$;";
@@ -667,6 +690,36 @@ describe("interrupted", () => {
     const result = failureOf(await applying);
     expect(result).toMatchObject({ error: interruption, trace: { kind: "row" } });
     expect(await engine.rows()).toEqual(["1 unfinished 0 logs"]);
+  });
+
+  test("when all is done but the COMMIT: nothing is committed", async () => {
+    const engine = await start();
+    const result = failureOf(
+      await engine.apply(["CREATE TABLE a (id int);"], {
+        onCommitting: async () => engine.interruption.abort(interruption),
+      }),
+    );
+    expect(result).toMatchObject({ error: interruption, trace: { kind: "none" }, committed: [] });
+    expect(await engine.ask("to_regclass('a') IS NULL")).toBe("t");
+  });
+
+  test("a request to cancel that comes late does not stop what must be done", async () => {
+    const cancelled = new ServerError({
+      sqlState: "57014",
+      message: "canceling statement due to user request",
+      detail: undefined,
+      hint: undefined,
+      position: undefined,
+      where: undefined,
+    });
+    let tries = 0;
+    const act = async () => {
+      tries += 1;
+      if (tries < 3) throw cancelled;
+      return tries;
+    };
+    expect(await despiteCancel(act)).toBe(3);
+    await expect(despiteCancel(() => Promise.reject(cancelled))).rejects.toBe(cancelled);
   });
 
   test("before anything was begun, and while it pauses between two tries", async () => {

@@ -60,6 +60,7 @@ const A = 'CREATE TABLE "a" ("id" INTEGER PRIMARY KEY);\n';
 const B = 'CREATE TABLE "b" ("id" INTEGER PRIMARY KEY);\n';
 const C = 'CREATE TABLE "c" ("id" INTEGER PRIMARY KEY);\n';
 const FAILING = 'CREATE TABLE "half" ("id" INTEGER);\nALTER TABLE "nope" ADD COLUMN "x" INTEGER;\n';
+const SEARCH_PATH = "CREATE SCHEMA s;\nSET search_path = s;\nCREATE TABLE t (id integer);\n";
 
 const NOTHING_LEFT = "a failed transaction is rolled back whole, with its rows, and leaves a plain retry";
 const REFUSED_FIRST = "what can't work is refused before the first script runs";
@@ -71,7 +72,7 @@ const SITUATIONS: readonly Situation[] = [
       side.write({});
       await side.deploy();
     },
-    difference: { reason: "a start with nothing to do writes nothing", ours: { tables: "" } },
+    difference: { reason: "a start with nothing to do writes nothing", ours: { status: 1, tables: "" } },
   },
   {
     name: "three pending, then nothing pending",
@@ -229,6 +230,55 @@ const SITUATIONS: readonly Situation[] = [
     },
   },
   {
+    name: "an enum value added and used in one script, as engines from 7.4 on run it",
+    split: true,
+    steps: async (side) => {
+      side.write({
+        "1_a": "CREATE TYPE e AS ENUM ('x');\nCREATE TABLE a (v e);\n",
+        "2_b": "ALTER TYPE e ADD VALUE 'y';\nALTER TABLE a ALTER COLUMN v SET DEFAULT 'y';\n",
+      });
+      await side.deploy();
+    },
+  },
+  {
+    name: "an enum value added in one script and used in the next",
+    steps: async (side) => {
+      side.write({
+        "1_a": "CREATE TYPE e AS ENUM ('x');\nCREATE TABLE a (v e);\n",
+        "2_b": "ALTER TYPE e ADD VALUE 'y';\n",
+        "3_c": "ALTER TABLE a ALTER COLUMN v SET DEFAULT 'y';\n",
+      });
+      await side.deploy();
+    },
+  },
+  {
+    name: "BEGIN without COMMIT",
+    steps: async (side) => {
+      side.write({ "1_a": A, "2_b": `BEGIN;\n${B}` });
+      await side.deploy();
+    },
+    difference: {
+      reason: "what the CLI calls a success is lost when it disconnects",
+      ours: { successes: [false], rows: [], tables: "" },
+    },
+  },
+  {
+    name: "a search path that is left behind",
+    steps: async (side) => {
+      side.write({ "1_a": SEARCH_PATH, "2_b": B });
+      await side.deploy();
+    },
+    difference: {
+      reason: "the session is put back between scripts",
+      ours: {
+        successes: [true],
+        rows: [finished("1_a", SEARCH_PATH), finished("2_b", B)],
+        status: 0,
+        tables: "_prisma_migrations,b",
+      },
+    },
+  },
+  {
     name: "CRLF, no newline at the end, empty and comment-only scripts, dollar quotes",
     steps: async (side) => {
       side.write({
@@ -291,7 +341,10 @@ function finished(name: string, script: string): string {
 async function observe(situation: Situation, by: "prisma" | "ours"): Promise<Observation> {
   const cluster = await sharedCluster();
   const database = await cluster.createDatabase();
-  const parameters = situation.schema === undefined ? {} : { schema: situation.schema };
+  const { schema: place } = situation;
+  // The engine that stands in for the native one does not know the parameter, but passes the options on.
+  const parameters: Record<string, string> =
+    place === undefined ? {} : { schema: place, options: `-csearch_path=${place}` };
   const url = cluster.url(database, { parameters });
   const project = await preparePrismaProject({ version: 7, migrationsFrom: {}, databaseUrl: url });
   const successes: boolean[] = [];
@@ -313,7 +366,7 @@ async function observe(situation: Situation, by: "prisma" | "ours"): Promise<Obs
   });
   const status = (await project.run(["migrate", "status"])).exitCode;
   const schema = await dumpSchema(cluster, database);
-  return { successes, status, schema, ...(await readState(cluster, database, situation.schema ?? "public")) };
+  return { successes, status, schema, ...(await readState(cluster, database, place ?? "public")) };
 }
 
 async function deployPrisma(project: PrismaProject, environment: Record<string, string>): Promise<number> {

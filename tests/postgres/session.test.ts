@@ -519,10 +519,10 @@ describe("connecting", () => {
 
   test("to someone who hangs up, or who is no PostgreSQL", async () => {
     const rows: readonly (readonly [behave: (socket: Socket) => void, code: string, reason: string])[] = [
-      [(socket) => socket.destroy(), "DATABASE_UNREACHABLE", ""],
-      [(socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"), "TLS_FAILED", "an unexpected answer"],
+      [(socket) => void socket.destroy(), "DATABASE_UNREACHABLE", ""],
+      [(socket) => void socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"), "TLS_FAILED", "an unexpected answer"],
       // Somebody on the way puts in text of his own before the encryption begins.
-      [(socket) => socket.once("data", () => socket.write("Sextra")), "TLS_FAILED", "an unexpected answer"],
+      [(socket) => void socket.once("data", () => socket.write("Sextra")), "TLS_FAILED", "an unexpected answer"],
     ];
     for (const [behave, code, reason] of rows) {
       const server = await startStrangeServer(behave);

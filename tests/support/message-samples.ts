@@ -92,7 +92,16 @@ export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout
   ],
   normalisation: [{ about: "normalisation", names: two }],
   "empty-folder": [{ about: "empty-folder", path: VALUE }],
-  "non-atomic": [{ about: "non-atomic", migrations: two, reasons: two }],
+  "non-atomic": [
+    {
+      about: "non-atomic",
+      migrations: two,
+      reasons: [
+        { kind: "enum-value", migration: VALUE, subject: VALUE, line: 3 },
+        { kind: "not-parsed", migration: VALUE, subject: VALUE, line: undefined },
+      ],
+    },
+  ],
   "backup-dir-in-container": [{ about: "backup-dir-in-container", path: VALUE }],
   "no-tls": [{ about: "no-tls", host: VALUE }],
   "invalid-index": [{ about: "invalid-index", indexes: two }],
@@ -122,8 +131,8 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { kind: "pending-found", pending: many, segments },
   ],
   "backup-started": [
-    { kind: "backup-started", format: "plain", why: undefined },
-    { kind: "backup-started", format: "custom", why: VALUE },
+    { kind: "backup-started", format: "plain", reasons: [] },
+    { kind: "backup-started", format: "custom", reasons: ["large-objects"] },
   ],
   "backup-finished": [{ kind: "backup-finished", path: VALUE, sizeBytes: 12_345_678, durationMs: 1800 }],
   "migration-started": [
@@ -144,10 +153,11 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { kind: "lock-waiting", holder: { ...bareHolder, statement: "" }, waitedMs: 2000 },
     { kind: "lock-waiting", holder: undefined, waitedMs: 2000 },
   ],
+  "work-found": [{ kind: "work-found" }],
   "deployed-by-another": [{ kind: "deployed-by-another" }],
   "restore-plan": [
-    { kind: "restore-plan", rungs: two, reasons: [] },
-    { kind: "restore-plan", rungs: [], reasons: two },
+    { kind: "restore-plan", rungs: ["rollback", "in-place"], reasons: [] },
+    { kind: "restore-plan", rungs: [], reasons: ["subscriptions", "plain-format"] },
   ],
   "migration-applied": [{ kind: "migration-applied", name: VALUE, durationMs: 340 }],
   notice: [{ kind: "notice", severity: VALUE, message: VALUE }],
@@ -163,7 +173,7 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { kind: "rolled-back", transactionId: undefined },
   ],
   "stopped-at-boundary": [{ kind: "stopped-at-boundary", applied: two, notApplied: [VALUE] }],
-  "restore-not-proven": [{ kind: "restore-not-proven", reasons: two }],
+  "restore-not-proven": [{ kind: "restore-not-proven", reasons: ["clients-now", "cluster-roles"] }],
   pruned: [
     { kind: "pruned", paths: two, kept: 4242 },
     { kind: "pruned", paths: [], kept: 4242 },
@@ -212,8 +222,8 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   POOLER_IN_TRANSACTION_MODE: [{ host: VALUE, port: 6432 }],
   PRISMA_CLI_NOT_FOUND: [{ directory: VALUE }],
   RIGHTS_MISSING: [{ reason: VALUE }],
-  NO_AUTOMATIC_RESTORE: [{ migrations: two, reasons: two }],
-  BACKUP_FORMAT_UNSUITABLE: [{ reason: VALUE }],
+  NO_AUTOMATIC_RESTORE: [{ migrations: two, reasons: ["subscriptions"] }],
+  BACKUP_FORMAT_UNSUITABLE: [{ reasons: ["large-objects"] }],
 
   DATABASE_UNREACHABLE: [{ host: VALUE, port: 5432, reason: VALUE, waitedMs: 2000 }],
   DATABASE_STARTING: [{ host: VALUE, port: 5432, waitedMs: 2000 }],
@@ -248,6 +258,6 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   VERIFY_FAILED: [{ migrations: two }],
 
   RESTORE_FAILED: child,
-  RESTORE_NOT_PROVEN: [{ reasons: two }],
+  RESTORE_NOT_PROVEN: [{ reasons: ["clients-now"] }],
   RESTORE_DIFFERS: [{ differences: two }],
 };

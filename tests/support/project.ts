@@ -54,6 +54,8 @@ export interface DeployRunOptions {
   readonly url: string | undefined;
   readonly args?: readonly string[];
   readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** A command that becomes the deploy, which is appended to it: it takes rights away, or hides files, before. */
+  readonly through?: readonly string[];
 }
 
 /** Runs `deploy` from source in the project's folder to its end. */
@@ -69,7 +71,9 @@ export function startDeploy(project: Project, options: DeployRunOptions): Runnin
     BACKUP_DIR: project.backupDirectory,
     ...options.environment,
   };
-  const child = spawn(process.execPath, ["--no-env-file", DEPLOY_SCRIPT, ...(options.args ?? [])], {
+  const command = [process.execPath, "--no-env-file", DEPLOY_SCRIPT, ...(options.args ?? [])];
+  const [file = "", ...args] = [...(options.through ?? []), ...command];
+  const child = spawn(file, args, {
     cwd: project.directory,
     env: environment as NodeJS.ProcessEnv,
     stdio: ["ignore", "pipe", "pipe"],

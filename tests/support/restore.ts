@@ -82,7 +82,7 @@ export const DATABASE_DAMAGE = `
   DO $$ BEGIN
     EXECUTE format('ALTER DATABASE %I SET search_path = elsewhere', current_database());
     EXECUTE format('ALTER DATABASE %I RESET statement_timeout', current_database());
-    EXECUTE format('ALTER DATABASE %I SET enable_seqscan = off', current_database());
+    EXECUTE format('ALTER DATABASE %I SET work_mem = ''99MB''', current_database());
     EXECUTE format('COMMENT ON DATABASE %I IS %L', current_database(), 'damaged');
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO PUBLIC', current_database());
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM app_ro', current_database());

@@ -1,0 +1,102 @@
+/**
+ * The commands by which a person restores a backup where nothing may be restored automatically: into a new database
+ * beside the live one, which is put in its place by renames. The old one is kept, so that nothing is lost whoever wrote.
+ * Pure.
+ *
+ * For bash or any other POSIX shell. No password is printed: the first command asks for it.
+ */
+import type { Backup } from "../backup/store.ts";
+import { quoteIdentifier, quoteLiteral } from "../postgres/identifier.ts";
+import { databaseArgument } from "../postgres/libpq.ts";
+import { type ConnectionTarget, isSocket } from "../postgres/url.ts";
+
+/** What PostgreSQL cuts names to. */
+const NAME_BYTES_MAX = 63;
+
+/**
+ * @param properties JSON list of the statements that set what belongs to the database as a whole, as the mark has them;
+ * undefined where there is none
+ */
+export function makeInstructions(
+  backup: Pick<Backup, "path" | "manifest">,
+  target: ConnectionTarget,
+  properties?: string,
+): readonly string[] {
+  const { path, manifest } = backup;
+  const stamp = manifest.id.replace(/^backup_/, "");
+  const restored = makeName(target.database, `_restore_${stamp}`);
+  const failed = makeName(target.database, `_failed_${stamp}`);
+  const maintenance = target.database === "postgres" ? "template1" : "postgres";
+  const restore =
+    manifest.format === "plain"
+      ? `psql -X -q -o /dev/null -v ON_ERROR_STOP=1 -d ${quoteDatabase(restored)} -f ${quote(path)}`
+      : `pg_restore --single-transaction -d ${quoteDatabase(restored)} ${quote(path)}`;
+  return [
+    ...makeEnvironment(target),
+    `psql -X -At -d ${quoteDatabase(target.database)} -c ${quote(makeCreateQuery(restored))} | ${psql(maintenance)} -f -`,
+    restore,
+    `${psql(maintenance)} ${makeSwap(target.database, restored, failed, properties).map(asCommand).join(" ")}`,
+    // The last to be run, and only when all is well.
+    `# ${psql(maintenance)} -c ${quote(`DROP DATABASE ${quoteIdentifier(failed)}`)}`,
+  ];
+}
+
+function makeEnvironment(target: ConnectionTarget): string[] {
+  const tls = target.strictTls && target.sslMode !== "disable" ? "verify-full" : target.sslMode;
+  const variables = {
+    PGHOST: target.host,
+    PGPORT: String(target.port),
+    PGUSER: target.user,
+    ...(isSocket(target) ? {} : { PGSSLMODE: tls }),
+  };
+  const pairs = Object.entries(variables).map(([name, value]) => `${name}=${quote(value)}`);
+  const password =
+    target.password === undefined ? [] : ["stty -echo; read -r PGPASSWORD; stty echo; export PGPASSWORD"];
+  return [`export ${pairs.join(" ")}`, ...password];
+}
+
+/** Encoding and locale can't be changed later, and are in no dump. */
+function makeCreateQuery(name: string): string {
+  return `SELECT format('CREATE DATABASE %I TEMPLATE template0 OWNER %I ENCODING %L LC_COLLATE %L LC_CTYPE %L', ${quoteLiteral(name)}, pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype) || CASE to_jsonb(d) ->> 'datlocprovider' WHEN 'i' THEN format(' LOCALE_PROVIDER icu ICU_LOCALE %L', coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale')) ELSE '' END FROM pg_database AS d WHERE datname = current_database()`;
+}
+
+/** Nobody can connect in between, and the two renames are one transaction. The first database keeps its door shut. */
+function makeSwap(live: string, restored: string, failed: string, properties: string | undefined): string[] {
+  const statements = properties === undefined ? [] : (JSON.parse(properties) as string[]);
+  const setProperties =
+    statements.length === 0 ? [] : [`REVOKE ALL ON DATABASE ${quoteIdentifier(live)} FROM PUBLIC`, ...statements];
+  return [
+    `ALTER DATABASE ${quoteIdentifier(live)} ALLOW_CONNECTIONS false`,
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${quoteLiteral(live)} AND backend_type = 'client backend'`,
+    "BEGIN",
+    `ALTER DATABASE ${quoteIdentifier(live)} RENAME TO ${quoteIdentifier(failed)}`,
+    `ALTER DATABASE ${quoteIdentifier(restored)} RENAME TO ${quoteIdentifier(live)}`,
+    ...setProperties,
+    "COMMIT",
+  ];
+}
+
+function psql(database: string): string {
+  return `psql -X -v ON_ERROR_STOP=1 -d ${quote(database)}`;
+}
+
+function asCommand(statement: string): string {
+  return `-c ${quote(statement)}`;
+}
+
+/** The name with its end in full: it tells what the database is. */
+function makeName(database: string, suffix: string): string {
+  let name = database;
+  while (Buffer.byteLength(name + suffix) > NAME_BYTES_MAX) name = [...name].slice(0, -1).join("");
+  return name + suffix;
+}
+
+/** libpq reads a name with "=" in it, or that begins like a URL, as a whole connection string. */
+function quoteDatabase(name: string): string {
+  return quote(/=|^postgres(ql)?:\/\//.test(name) ? databaseArgument(name) : name);
+}
+
+/** As the shell takes it, whatever is in it. */
+function quote(text: string): string {
+  return /^[\w./:@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
