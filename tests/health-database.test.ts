@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { createServer } from "node:net";
 import { type Cluster, sharedCluster, startCluster } from "./support/cluster.ts";
-import { createHistory, makeFolder, type Row, runHealth } from "./support/health.ts";
+import { createHistory, makeBinary, makeFolder, type Row, runHealth } from "./support/health.ts";
 
 const TEST_MS = 60_000;
 const DEPLOY_LOCK_KEY = 72_707_369;
@@ -200,6 +200,23 @@ test(
     expect((await readSessions(cluster, database)).abandoned).toBe(0);
     await runHealth(["--live"], { environment });
     expect((await readSessions(cluster, database)).total).toBe(before.total + 3);
+  },
+  TEST_MS,
+);
+
+test(
+  "the compiled program says the same",
+  async () => {
+    const program = [makeBinary()];
+    const pending = await checkDatabase({ rows: [applied("1_a")], folder: ["1_a", "2_b"] });
+    const { environment } = pending;
+    expect(await runHealth([], { environment, program })).toMatchObject({ exitCode: 1, line: pending.line });
+    const down = { ...environment, DATABASE_URL: "postgresql://user@127.0.0.1:1/app" };
+    const { line } = await runHealth(["--lang", "ko"], { environment: down, program });
+    expect(line).toStartWith("비정상: 데이터베이스에 연결할 수 없음: 127.0.0.1:1 (");
+    await pending.cluster.psql(pending.database, "UPDATE _prisma_migrations SET migration_name = '2_b'");
+    const own = { ...environment, MIGRATIONS_DIR: makeFolder("2_b") };
+    expect(await runHealth([], { environment: own, program })).toMatchObject({ exitCode: 0, stderr: "" });
   },
   TEST_MS,
 );

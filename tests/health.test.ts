@@ -7,7 +7,7 @@ import { HEARTBEAT_STALE_MS, makeStateFilePath } from "../lib/app/heartbeat.ts";
 import { clipLine, LINE_BYTES_MAX } from "../lib/cli/health-words.ts";
 import { makeRequest, parseAnswer } from "../lib/health/url.ts";
 import { temporaryDirectory } from "./support/cluster.ts";
-import { runHealth } from "./support/health.ts";
+import { makeBinary, runHealth } from "./support/health.ts";
 
 const TEST_MS = 60_000;
 const servers: Server[] = [];
@@ -463,17 +463,6 @@ describe("in a container", () => {
     TEST_MS,
   );
 });
-
-function makeBinary(): string {
-  const binary = join(temporaryDirectory(), "health-check");
-  const script = join(import.meta.dirname, "..", "scripts", "health-check.ts");
-  const { exitCode, stderr } = Bun.spawnSync([
-    ...[process.execPath, "build", script, "--compile", "--minify", "--bytecode", "--format=esm", "--splitting"],
-    ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig", `--outfile=${binary}`],
-  ]);
-  if (exitCode !== 0) throw new Error(stderr.toString());
-  return binary;
-}
 
 /** The compiled program, run as a user who owns nothing. */
 function makeProgramForAnybody(): { program: string[]; cwd: string } {

@@ -104,7 +104,7 @@ describe("a default that is shown", () => {
     const settings = readRequest([], { DATABASE_URL: url }).settings();
     for (const line of makeSettingsTable("en").split("\n").slice(2)) {
       const [variable, , shown] = cellsOf(line);
-      if (!variable || !shown || shown === "required" || shown.includes("./backups")) continue;
+      if (!variable || !shown || shown === "required" || /[<|]/.test(shown)) continue;
       expect(readRequest([], { DATABASE_URL: url, [variable]: shown }).settings()).toEqual(settings);
     }
   });

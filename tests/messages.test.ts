@@ -104,7 +104,7 @@ describe("what is named exists", () => {
   const flags = new Set(rows.map(({ flag }) => `--${flag}`));
   const variables = new Set(rows.map(({ environment }) => environment));
   /** Of Prisma's CLI, of pg_dump, of the package managers, and of PostgreSQL. */
-  const othersFlags = ["--applied", "--rolled-back", "--no-cache", "--version"];
+  const othersFlags = ["--applied", "--rolled-back", "--no-cache", "--version", "--format"];
 
   test.each([...LANGUAGES])("flags and variables in %s", (language) => {
     const text = [...TEXTS[language].values()].flat().join("\n");

@@ -190,12 +190,14 @@ test("no line shows a password, in whatever spelling, nor colours", () => {
 
 test("an engine is told from others by its statement", () => {
   const scripts = [{ text: "CREATE TABLE a (id int);\nSELECT 1;\nCOMMIT;\nSELECT pg_sleep(60);" }];
-  const is = (query: string, state = "active") => isEngineAtWork({ query, state }, scripts);
+  const is = (query: string, state = "active", inStateMs = 0) => isEngineAtWork({ query, state, inStateMs }, scripts);
   expect(is(scripts[0]?.text ?? "")).toBe(true);
   expect(is("\nSELECT pg_sleep(60)")).toBe(true);
   expect(is("CREATE TABLE a (id", "idle in transaction")).toBe(true);
   expect(is('UPDATE "_prisma_migrations" SET "finished_at" = $1 WHERE "id" = $2', "idle")).toBe(true);
   expect(is('INSERT INTO "_prisma_migrations" ("id","checksum") VALUES ($1,$2)')).toBe(true);
+  expect(is('UPDATE "_prisma_migrations" SET "finished_at" = $1 WHERE "id" = $2', "idle", 60_000)).toBe(false);
+  expect(is('UPDATE "_prisma_migrations" SET "finished_at" = $1 WHERE "id" = $2', "active", 60_000)).toBe(true);
   expect(is("CREATE TABLE a (id int)", "idle")).toBe(false);
   for (const everybodys of ["COMMIT", "SELECT 1", "", "SELECT * FROM a", 'SELECT * FROM "_prisma_migrations"']) {
     expect(is(everybodys)).toBe(false);

@@ -41,6 +41,7 @@ const TYPES: readonly { readonly from: string; readonly to: string; readonly rea
   { from: "lib/events.ts", to: "lib/restore", reason: "an event's fields are what was decided there" },
   { from: "lib/events.ts", to: "lib/migrations", reason: "an event's fields are what was decided there" },
   { from: "lib/messages", to: "lib/restore", reason: "there are words for each kind" },
+  { from: "lib/report", to: "lib/migrations", reason: "what is shown was found out there" },
   { from: "lib/messages", to: "lib/migrations", reason: "there are words for each kind" },
 ];
 

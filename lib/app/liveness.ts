@@ -10,6 +10,7 @@ export interface LivenessOptions {
   readonly migrationsDirectory: string;
   /** 0 for none. */
   readonly probePort: number;
+  readonly now: () => Date;
   readonly tell: Report;
 }
 
@@ -20,11 +21,11 @@ export interface Liveness {
 }
 
 /** Never throws: a deploy that can't show itself still deploys, and says so. */
-export async function startLiveness({ tell, ...options }: LivenessOptions): Promise<Liveness> {
-  let progress = makeProgress(new Date());
+export async function startLiveness({ tell, now, ...options }: LivenessOptions): Promise<Liveness> {
+  let progress = makeProgress(now());
   const path = options.stateFile === "" ? makeStateFilePath(options.migrationsDirectory) : options.stateFile;
   const heartbeat = startHeartbeat(path, progress, {
-    now: () => new Date(),
+    now,
     onProblem: (reason) => tell({ kind: "warning", warning: { about: "state-file", path, reason } }),
   });
   const port = options.probePort;
@@ -38,7 +39,7 @@ export async function startLiveness({ tell, ...options }: LivenessOptions): Prom
         });
   return {
     observe: (event) => {
-      progress = advanceProgress(progress, event, new Date());
+      progress = advanceProgress(progress, event, now());
       heartbeat.update(progress);
     },
     stop: async () => {

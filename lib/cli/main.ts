@@ -129,7 +129,9 @@ function watchDeploy(settings: Settings, tell: Report): { readonly tell: Report;
       tell(event);
       const takesLonger = event.kind === "work-found" || event.kind === "database-waiting";
       if (takesLonger)
-        liveness ??= import("../app/liveness.ts").then((app) => app.startLiveness({ ...settings, tell }));
+        liveness ??= import("../app/liveness.ts").then((app) =>
+          app.startLiveness({ ...settings, tell, now: () => new Date() }),
+        );
       void liveness?.then((started) => started.observe(event));
     },
     stop: async () => await (await liveness)?.stop(),

@@ -1,24 +1,7 @@
-/** `status`: what the rows and the folder say, compared, as data. Changes nothing. */
+/** `status`: reads what is compared. Changes nothing. */
 import type { Report } from "../events.ts";
-import type { Plan } from "../migrations/plan.ts";
+import { makeStatus, type Status } from "../migrations/status.ts";
 import type { DeployOperations } from "../operations.ts";
-
-/** The stable shape of `status --json`. */
-export interface Status {
-  readonly state: "up-to-date" | "pending" | "running" | "blocked";
-  /** Why a deploy would be refused, as an error code. */
-  readonly problem: string | null;
-  readonly applied: readonly string[];
-  readonly pending: readonly string[];
-  /** Unfinished while somebody holds the deploy lock. */
-  readonly running: readonly string[];
-  /** Unfinished while nobody does. */
-  readonly failed: readonly string[];
-  readonly rolledBack: readonly string[];
-  readonly missing: readonly string[];
-  readonly edited: readonly string[];
-  readonly late: readonly string[];
-}
 
 export async function readStatus(
   operations: Pick<DeployOperations, "readPlan" | "readEdited">,
@@ -27,26 +10,4 @@ export async function readStatus(
   tell({ kind: "reading-status" });
   const plan = await operations.readPlan();
   return makeStatus(plan, await operations.readEdited(plan));
-}
-
-export function makeStatus(plan: Plan, edited: readonly string[]): Status {
-  const unfinished = plan.unfinished.map(({ name }) => name);
-  return {
-    state: stateOfPlan(plan),
-    problem: plan.problem?.code ?? null,
-    applied: plan.applied,
-    pending: plan.pending,
-    running: plan.lockHeld ? unfinished : [],
-    failed: plan.lockHeld ? [] : unfinished,
-    rolledBack: plan.rolledBack,
-    missing: plan.missing,
-    edited,
-    late: plan.late,
-  };
-}
-
-function stateOfPlan(plan: Plan): Status["state"] {
-  if (plan.lockHeld && plan.unfinished.length > 0) return "running";
-  if (plan.problem !== undefined) return "blocked";
-  return plan.pending.length > 0 ? "pending" : "up-to-date";
 }

@@ -2,7 +2,10 @@
  * The database sessions of a Prisma engine. They can outlive the CLI: when it is killed, its engine goes on with the
  * script, writes the rows and even begins the next migration. A backend whose client is gone finishes its statement.
  */
+import { DeployError, type LockHolder } from "../errors.ts";
+import type { Report } from "../events.ts";
 import type { Session } from "../postgres/session.ts";
+import { pause } from "../system/pause.ts";
 import type { MigrationScript } from "./folder.ts";
 
 export interface EngineSession {
@@ -17,7 +20,14 @@ export interface Activity extends EngineSession {
   readonly state: string | null;
   /** The current or last statement, without its end when it is long. */
   readonly query: string;
+  /** How long it has been in that state. */
+  readonly inStateMs: number;
+  readonly applicationName: string;
+  readonly clientAddress: string | null;
 }
+
+/** What of a script is needed to recognise its statements. */
+type ScriptText = Pick<MigrationScript, "text">;
 
 const QUERY_DEADLINE_MS = 30_000;
 const POLL_MS = 250;
@@ -26,6 +36,8 @@ const CLOSE_WAIT_MS = 2_000;
 /** A cancelled statement lets the engine write down the failure; after this long the session itself is ended. */
 const CANCEL_WAIT_MS = 5_000;
 const STOP_DEADLINE_MS = 30_000;
+const REPORT_EVERY_MS = 10_000;
+const STATEMENT_SHOWN_LENGTH = 120;
 /** An orphaned engine that has not connected yet, or is between two statements, shows up within so many polls. */
 const QUIET_POLLS = 8;
 
@@ -33,8 +45,13 @@ const QUIET_POLLS = 8;
 const BOOKKEEPING =
   /^\s*(INSERT INTO "_prisma_migrations"|UPDATE "_prisma_migrations"|CREATE TABLE _prisma_migrations)/;
 
+/** An engine sends its next statement at once; a session that rests longer after such a statement is somebody else's. */
+const BETWEEN_STATEMENTS_MS = 10_000;
+
 const OTHER_CLIENTS = `
-  SELECT pid, state, coalesce(query, '') AS "query",
+  SELECT pid, state, coalesce(query, '') AS "query", coalesce(application_name, '') AS "applicationName",
+    host(client_addr) AS "clientAddress",
+    (extract(epoch FROM clock_timestamp() - coalesce(state_change, clock_timestamp())) * 1000)::float8 AS "inStateMs",
     to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS "startedAt"
   FROM pg_stat_activity
   WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
@@ -44,24 +61,61 @@ const OTHER_CLIENTS = `
 const STATEMENT_LENGTH_MIN = 12;
 
 /** Sessions of an engine at work: they run part of one of these scripts, or their last statement is its bookkeeping. */
-export async function readEngineSessions(
-  session: Session,
-  scripts: readonly Pick<MigrationScript, "text">[],
-): Promise<EngineSession[]> {
+export async function readEngineSessions(session: Session, scripts: readonly ScriptText[]): Promise<Activity[]> {
   const others = await readOtherClients(session);
-  return others
-    .filter((activity) => isEngineAtWork(activity, scripts))
-    .map(({ pid, startedAt }) => ({ pid, startedAt }));
+  return others.filter((activity) => isEngineAtWork(activity, scripts));
 }
 
 export function isEngineAtWork(
-  { state, query }: Pick<Activity, "state" | "query">,
-  scripts: readonly Pick<MigrationScript, "text">[],
+  { state, query, inStateMs }: Pick<Activity, "state" | "query" | "inStateMs">,
+  scripts: readonly ScriptText[],
 ): boolean {
-  if (BOOKKEEPING.test(query)) return true;
+  const isResting = state === "idle" && inStateMs > BETWEEN_STATEMENTS_MS;
+  if (BOOKKEEPING.test(query)) return !isResting;
   const statement = query.trim();
   if (state === "idle" || statement.length < STATEMENT_LENGTH_MIN) return false;
   return scripts.some((script) => script.text.includes(statement));
+}
+
+/**
+ * Waits for engines that nobody waits for any more: where a deploy was killed, the lock is free, and the engine of its
+ * CLI still migrates. To be called with the deploy lock, before the rows are believed.
+ *
+ * @throws LOCK_NOT_ACQUIRED after `waitMs`, and the signal's reason
+ * @returns whether there was one, so that the history has to be read again
+ */
+export async function waitForEngines(
+  session: Session,
+  scripts: readonly ScriptText[],
+  options: { readonly waitMs: number; readonly signal: AbortSignal; readonly tell: Report },
+): Promise<boolean> {
+  const startedMs = performance.now();
+  let reportedMs = Number.NEGATIVE_INFINITY;
+  let hasWaited = false;
+  for (;;) {
+    const [engine] = await readEngineSessions(session, scripts);
+    if (engine === undefined) return hasWaited;
+    hasWaited = true;
+    const waitedMs = performance.now() - startedMs;
+    const holder = describeHolder(engine);
+    if (waitedMs >= options.waitMs) throw new DeployError("LOCK_NOT_ACQUIRED", { holder, waitedMs });
+    if (performance.now() - reportedMs >= REPORT_EVERY_MS) {
+      options.tell({ kind: "lock-waiting", holder, waitedMs });
+      reportedMs = performance.now();
+    }
+    await pause(POLL_MS, options.signal);
+  }
+}
+
+function describeHolder(engine: Activity): LockHolder {
+  return {
+    pid: engine.pid,
+    applicationName: engine.applicationName,
+    clientAddress: engine.clientAddress ?? undefined,
+    since: engine.startedAt,
+    statement: engine.query.replaceAll(/\s+/g, " ").trim().slice(0, STATEMENT_SHOWN_LENGTH),
+    state: engine.state ?? undefined,
+  };
 }
 
 async function readOtherClients(session: Session): Promise<Activity[]> {

@@ -1,7 +1,7 @@
 /** The text of `status`: a line per kind of finding with its names under it. */
-import type { Status } from "../cli/status.ts";
 import { formatList } from "../messages/format.ts";
 import type { Messages } from "../messages/messages.ts";
+import type { Status } from "../migrations/status.ts";
 
 export function renderStatus(status: Status, messages: Messages): string {
   const words = messages.status;

@@ -13,7 +13,10 @@ export interface Command {
   readonly cwd?: string;
 }
 
-/** Where a child's output goes: kept (its end only), to a file descriptor, to a function (by lines or as it comes), or nowhere. */
+/**
+ * Where a child's output goes: kept (its end only), to a file descriptor, line by line or as it comes to a function, or
+ * nowhere.
+ */
 export type Output =
   | "capture"
   | "ignore"

@@ -8,7 +8,13 @@ import { join } from "node:path";
 import type { Event } from "../../lib/events.ts";
 import { readScripts } from "../../lib/migrations/folder.ts";
 import { readHistory } from "../../lib/migrations/history.ts";
-import { applyWithPrisma, findPrismaCli, judgePrismaRun, prismaSessions } from "../../lib/migrations/prisma-engine.ts";
+import {
+  applyWithPrisma,
+  findPrismaCli,
+  judgePrismaRun,
+  prismaSessions,
+  waitForEngines,
+} from "../../lib/migrations/prisma-engine.ts";
 import { type Database, makeDatabase } from "../../lib/postgres/database.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
 import { type Cluster, sharedCluster, temporaryDirectory } from "../support/cluster.ts";
@@ -113,6 +119,37 @@ describe.skipIf(skipsPrisma("prisma-engine.test.ts")).each([6, 7] as const)("Pri
     expect(run).toMatchObject({ timedOut: true, interrupted: false, lingering: [] });
     expect(verdict.kind).toBe(run.output.includes("Applying") ? "failed" : "nothing");
     expect(tables).toBe("");
+  });
+
+  test("an engine that nobody waits for is waited for", async () => {
+    const cluster = await sharedCluster();
+    const name = await cluster.createDatabase();
+    const databaseUrl = cluster.url(name);
+    const scripts = { "1_a": "SELECT pg_sleep(4);\nCREATE TABLE late (id integer);", "2_b": A };
+    const project = await preparePrismaProject({ version, migrationsFrom: scripts, databaseUrl });
+    const session = await databaseOf(databaseUrl).open("test");
+    opened.push(() => session.close());
+    const texts = await readScripts(project.migrations, Object.keys(scripts));
+    const events: Event[] = [];
+    const { signal } = new AbortController();
+    const wait = { waitMs: WAIT_MS, signal, tell: (event: Event) => events.push(event) };
+    expect(await waitForEngines(session, texts, wait)).toBe(false);
+
+    const cli = project.run(["migrate", "deploy"], { ENGINE_SPLIT: "1" });
+    await waitForSleep(name, cluster);
+    const tooShort = waitForEngines(session, texts, { ...wait, waitMs: 0 });
+    await expect(tooShort).rejects.toMatchObject({
+      code: "LOCK_NOT_ACQUIRED",
+      fields: { holder: { state: "active" } },
+    });
+    expect(await waitForEngines(session, texts, wait)).toBe(true);
+    expect(events).toMatchObject([{ kind: "lock-waiting", holder: { statement: "SELECT pg_sleep(4)" } }]);
+    const { rows } = await readHistory(session, "public", WAIT_MS);
+    expect(rows.map((row) => [row.name, row.finishedAt !== null])).toEqual([
+      ["1_a", true],
+      ["2_b", true],
+    ]);
+    await cli;
   });
 
   test("no password is shown, even when the server says it", async () => {

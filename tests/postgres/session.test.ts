@@ -1,7 +1,7 @@
 /** Sessions on real servers that work, refuse, die and fall silent. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Socket } from "node:net";
-import { type AnyDeployError, isDeployError } from "../../lib/errors.ts";
+import { type AnyDeployError, type ErrorCode, isDeployError } from "../../lib/errors.ts";
 import { openSocket } from "../../lib/postgres/connection.ts";
 import { type Database, makeDatabase, type OpenOptions } from "../../lib/postgres/database.ts";
 import { ServerError, type Session } from "../../lib/postgres/session.ts";
@@ -518,7 +518,7 @@ describe("connecting", () => {
   });
 
   test("to someone who hangs up, or who is no PostgreSQL", async () => {
-    const rows: readonly (readonly [behave: (socket: Socket) => void, code: string, reason: string])[] = [
+    const rows: readonly (readonly [behave: (socket: Socket) => void, code: ErrorCode, reason: string])[] = [
       [(socket) => void socket.destroy(), "DATABASE_UNREACHABLE", ""],
       [(socket) => void socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"), "TLS_FAILED", "an unexpected answer"],
       // Somebody on the way puts in text of his own before the encryption begins.

@@ -58,7 +58,8 @@ export async function openClient(cluster: Cluster, database: string): Promise<Cl
     else waiting.resolve(rows.trim());
   });
   const run = async (sql: string): Promise<string> => {
-    if (waiting !== undefined || isEnded) throw new Error(`psql is ${isEnded ? "not there any more" : "still at work"}`);
+    if (waiting !== undefined || isEnded)
+      throw new Error(`psql is ${isEnded ? "not there any more" : "still at work"}`);
     const answered = new Promise<string>((resolve, reject) => {
       waiting = { resolve, reject };
     });

@@ -69,3 +69,14 @@ export async function createHistory(cluster: Cluster, database: string, rows: re
      }`,
   );
 }
+
+/** The program as `bun run build` compiles it. */
+export function makeBinary(): string {
+  const binary = join(temporaryDirectory(), "health-check");
+  const { exitCode, stderr } = Bun.spawnSync([
+    ...[process.execPath, "build", SCRIPT, "--compile", "--minify", "--bytecode", "--format=esm", "--splitting"],
+    ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig", `--outfile=${binary}`],
+  ]);
+  if (exitCode !== 0) throw new Error(stderr.toString());
+  return binary;
+}

@@ -54,6 +54,8 @@ export interface DeployRunOptions {
   readonly url: string | undefined;
   readonly args?: readonly string[];
   readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** Of Bun. Default: `--no-env-file`, as the script's own first line has it. */
+  readonly flags?: readonly string[];
   /** A command that becomes the deploy, which is appended to it: it takes rights away, or hides files, before. */
   readonly through?: readonly string[];
 }
@@ -71,7 +73,8 @@ export function startDeploy(project: Project, options: DeployRunOptions): Runnin
     BACKUP_DIR: project.backupDirectory,
     ...options.environment,
   };
-  const command = [process.execPath, "--no-env-file", DEPLOY_SCRIPT, ...(options.args ?? [])];
+  const flags = options.flags ?? ["--no-env-file"];
+  const command = [process.execPath, ...flags, DEPLOY_SCRIPT, ...(options.args ?? [])];
   const [file = "", ...args] = [...(options.through ?? []), ...command];
   const child = spawn(file, args, {
     cwd: project.directory,

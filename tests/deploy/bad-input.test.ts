@@ -1,0 +1,366 @@
+/**
+ * What a user can get wrong, or find broken: each is refused with its exit code, with words that help, without a stack or a
+ * secret, and with the database as it was. And what looks alike and must work.
+ */
+import { expect, test } from "bun:test";
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { basename, join } from "node:path";
+import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { dumpDatabase } from "../support/dump.ts";
+import { type DeployRun, type DeployRunOptions, makeProject, type Project, runDeploy } from "../support/project.ts";
+import {
+  APP,
+  type ExpectedRefusal,
+  expectNoLeak,
+  expectRefused,
+  expectStarted,
+  makeMountPassage,
+  readOrdinaryRights,
+  testWith,
+} from "../support/refusal.ts";
+
+const TIMEOUT_MS = 300_000;
+/** Nothing that a URL has to encode, so that it can't hide in another form. */
+const PASSWORD = "hunter2SECRET";
+const USERS = "CREATE TABLE users (id int PRIMARY KEY, name text);\nINSERT INTO users VALUES (1, 'a'), (2, 'b');\n";
+const DEPLOYED = { "20240101000000_users": USERS };
+const PENDING = { "20240102000000_orders": "CREATE TABLE orders (id int);\n" };
+
+/** A database with one applied migration. Whoever is refused leaves it as it is, so that all may share it. */
+interface Live {
+  readonly cluster: Cluster;
+  readonly database: string;
+  readonly url: string;
+}
+
+let live: Promise<Live> | undefined;
+let guarded: Promise<Live> | undefined;
+
+async function shared(): Promise<Live> {
+  live ??= sharedCluster().then(makeLive);
+  return await live;
+}
+
+/** On a server that asks for a password, reached as over a network. */
+async function sharedGuarded(): Promise<Live> {
+  guarded ??= startCluster({ auth: "scram-sha-256", password: PASSWORD, tcp: true }).then(makeLive);
+  return await guarded;
+}
+
+async function makeLive(cluster: Cluster): Promise<Live> {
+  const database = await cluster.createDatabase();
+  const url = cluster.url(database);
+  const run = await runDeploy(makeProject(DEPLOYED), { url });
+  expect(run.exitCode, run.stderr).toBe(0);
+  return { cluster, database, url };
+}
+
+interface Case {
+  readonly options?: Partial<DeployRunOptions>;
+  /** Changes a project that has one migration to deploy. */
+  readonly change?: (project: Project) => void;
+}
+
+/** Runs it on the database, which is the same afterwards. No backup is left. */
+async function refuse({ cluster, database, url }: Live, { options = {}, change }: Case, expected: ExpectedRefusal) {
+  const project = makeProject({ ...DEPLOYED, ...PENDING });
+  change?.(project);
+  const before = dumpDatabase(cluster, database);
+  const run = await runDeploy(project, { url, args: APP, ...options });
+  expectRefused(run, { ...expected, hides: [PASSWORD, ...(expected.hides ?? [])] });
+  expect(dumpDatabase(cluster, database)).toBe(before);
+  if (existsSync(project.backupDirectory)) expect(readdirSync(project.backupDirectory)).toEqual([]);
+}
+
+function migrationsOf({ directory }: Project): string {
+  return join(directory, "prisma", "migrations");
+}
+
+const UNUSABLE_URLS: Readonly<Record<string, string | undefined>> = {
+  none: undefined,
+  empty: "",
+  blank: "  \n",
+  "a word": "garbage",
+  "another scheme": `mysql://app:${PASSWORD}@localhost/app`,
+  "of Accelerate": `prisma://accelerate.prisma-data.net/?api_key=${PASSWORD}`,
+  "with a raw percent sign": `postgresql://app:${PASSWORD}%zz@localhost/app`,
+  "with a raw slash in the password": `postgresql://app:${PASSWORD}/x@localhost:5432/app`,
+  "with a raw hash in the password": `postgresql://app:${PASSWORD}#x@localhost:5432/app`,
+  "with a raw question mark in the password": `postgresql://app:${PASSWORD}?x@localhost:5432/app`,
+  "without a host": `postgresql://app:${PASSWORD}`,
+  "with two hosts": `postgresql://app:${PASSWORD}@a,b/app`,
+  "with a port too large": `postgresql://app:${PASSWORD}@localhost:70000/app`,
+  "with a wrong parameter": `postgresql://app:${PASSWORD}@localhost/app?connect_timeout=soon`,
+};
+
+for (const [name, url] of Object.entries(UNUSABLE_URLS)) {
+  test(
+    `DATABASE_URL: ${name}`,
+    async () => {
+      const run = await runDeploy(makeProject(PENDING), { url, args: APP });
+      expectRefused(run, { exitCode: 2, code: "SETTINGS_INVALID", shows: ["DATABASE_URL"], hides: [PASSWORD] });
+    },
+    TIMEOUT_MS,
+  );
+}
+
+test(
+  "every wrong setting is told at once",
+  async () => {
+    const environment = { BACKUP_RETENTION_DAYS: "-1", BACKUP_MIN_KEEP: "0", MIGRATE_ENGINE: "drizzle" };
+    const args = ["--wiat", "3s", "--lock-wait", "soon", ...APP];
+    const run = await runDeploy(makeProject(PENDING), { url: undefined, args, environment });
+    const shows = [
+      "BACKUP_RETENTION_DAYS",
+      "'-1'",
+      "BACKUP_MIN_KEEP",
+      "MIGRATE_ENGINE",
+      "--wait",
+      "soon",
+      "DATABASE_URL",
+    ];
+    expectRefused(run, { exitCode: 2, code: "SETTINGS_INVALID", shows });
+  },
+  TIMEOUT_MS,
+);
+
+const WRONG_SETTINGS: Readonly<Record<string, Partial<DeployRunOptions> & { readonly shows: string }>> = {
+  "BACKUP_RETENTION_DAYS=abc": { environment: { BACKUP_RETENTION_DAYS: "abc" }, shows: "BACKUP_RETENTION_DAYS" },
+  "BACKUP_RETENTION_DAYS=-1": { environment: { BACKUP_RETENTION_DAYS: "-1" }, shows: "BACKUP_RETENTION_DAYS" },
+  "an unknown flag": { args: ["--databse-url", "x", ...APP], shows: "--databse-url" },
+  "an unknown command": { args: ["deploi", ...APP], shows: "deploi" },
+  "an app command without its --": { args: ["node", "server.js"], shows: "node" },
+  "a DATABASE_URL_FILE that is not there": {
+    url: undefined,
+    environment: { DATABASE_URL_FILE: "/nowhere/url" },
+    shows: "/nowhere/url",
+  },
+  "an --env-file that is not there": { args: ["--env-file", "nowhere.env", ...APP], shows: "nowhere.env" },
+};
+
+for (const [name, { shows, ...options }] of Object.entries(WRONG_SETTINGS)) {
+  test(
+    `settings: ${name}`,
+    async () => await refuse(await shared(), { options }, { exitCode: 2, code: "SETTINGS_INVALID", shows: [shows] }),
+    TIMEOUT_MS,
+  );
+}
+
+test(
+  "a .env in the working directory is not read, with --env-file it is",
+  async () => {
+    const { url, cluster, database } = await shared();
+    const project = makeProject(DEPLOYED);
+    writeFileSync(join(project.directory, ".env"), `# local\nDATABASE_URL="${url}"\n`);
+    // As `bun scripts/deploy.ts` does it, which loads the file into its own environment.
+    const options = { url: undefined, flags: [] };
+    expectRefused(await runDeploy(project, { ...options, args: APP }), { exitCode: 2, code: "SETTINGS_INVALID" });
+    expectStarted(await runDeploy(project, { ...options, args: ["--env-file", ".env", ...APP] }));
+    expect(await cluster.psql(database, "SELECT count(*) FROM _prisma_migrations")).toBe("1");
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "DATABASE_URL_FILE is read, its line break included",
+  async () => {
+    const { url } = await shared();
+    const project = makeProject(DEPLOYED);
+    const path = join(project.directory, "secret");
+    writeFileSync(path, `${url}\n`);
+    expectStarted(await runDeploy(project, { url: undefined, args: APP, environment: { DATABASE_URL_FILE: path } }));
+  },
+  TIMEOUT_MS,
+);
+
+const UNUSABLE_FOLDERS: Readonly<Record<string, Case & { readonly expected: ExpectedRefusal }>> = {
+  "that is missing": {
+    change: (project) => rmSync(migrationsOf(project), { recursive: true }),
+    expected: { exitCode: 2, code: "MIGRATIONS_DIR_NOT_FOUND", shows: ["prisma/migrations", "--migrations-dir"] },
+  },
+  "that is a file": {
+    options: { environment: { MIGRATIONS_DIR: "prisma/migrations/migration_lock.toml" } },
+    expected: { exitCode: 2, code: "MIGRATIONS_DIR_UNREADABLE", shows: ["migration_lock.toml"] },
+  },
+  "of another provider": {
+    change: (project) => writeFileSync(join(migrationsOf(project), "migration_lock.toml"), 'provider = "mysql"\n'),
+    expected: { exitCode: 3, code: "PROVIDER_MISMATCH", shows: ["mysql", "migration_lock.toml"] },
+  },
+  "with a script that is not UTF-8": {
+    change: (project) => project.add("20240103000000_latin", Buffer.from("SELECT 'caf\u00e9';\n", "latin1")),
+    expected: { exitCode: 3, code: "SCRIPT_NOT_UTF8", shows: ["20240103000000_latin", "11"] },
+  },
+  "with a script in UTF-16": {
+    change: (project) => project.add("20240103000000_wide", Buffer.from("\uFEFFSELECT 1;\n", "utf16le")),
+    expected: { exitCode: 3, code: "SCRIPT_NOT_UTF8", shows: ["20240103000000_wide"] },
+  },
+  "with a script that is a folder": {
+    change: (project) => {
+      mkdirSync(join(migrationsOf(project), "20240103000000_odd", "migration.sql"), { recursive: true });
+    },
+    expected: { exitCode: 3, code: "SCRIPT_UNREADABLE", shows: ["20240103000000_odd"] },
+  },
+  "without a script in one of its folders": {
+    change: (project) => project.add("20240103000000_empty", undefined),
+    expected: { exitCode: 3, code: "SCRIPT_MISSING", shows: ["20240103000000_empty"] },
+  },
+  "with a script that does not parse": {
+    change: (project) => project.add("20240103000000_typo", "CREATE TABEL x (id int);\n"),
+    expected: { exitCode: 4, code: "SCRIPT_INVALID", shows: ["20240103000000_typo", "TABEL"] },
+  },
+  "with a script that holds a zero byte": {
+    change: (project) => project.add("20240103000000_zero", "SELECT 1;\n\0CREATE TABLE never (id int);\n"),
+    expected: { exitCode: 4, code: "SCRIPT_INVALID", shows: ["20240103000000_zero"] },
+  },
+};
+
+for (const [name, { expected, ...folderCase }] of Object.entries(UNUSABLE_FOLDERS)) {
+  test(`a migrations folder ${name}`, async () => await refuse(await shared(), folderCase, expected), TIMEOUT_MS);
+}
+
+test(
+  "an empty folder deploys nothing, says so, and starts the app",
+  async () => {
+    const { cluster } = await shared();
+    const database = await cluster.createDatabase();
+    const project = makeProject();
+    const run = await runDeploy(project, { url: cluster.url(database), args: APP });
+    expectStarted(run);
+    expect(run.stderr).toContain("마이그레이션 폴더가 비어 있습니다");
+    expect(await cluster.psql(database, "SELECT count(*) FROM pg_class WHERE relnamespace = 2200")).toBe("0");
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "names with spaces, dots, quotes and letters of all kinds are names",
+  async () => {
+    const { cluster } = await shared();
+    const database = await cluster.createDatabase();
+    const names = ["..2024 a. b.c ", '2024\' "quoted" $1 \\n', "2024-한글 😀", "-2024", "%s%d"];
+    const project = makeProject(Object.fromEntries(names.map((name, at) => [name, `CREATE TABLE t${at} (id int);`])));
+    expectStarted(await runDeploy(project, { url: cluster.url(database), args: APP }));
+    const rows = await cluster.psql(
+      database,
+      "SELECT json_agg(migration_name ORDER BY started_at) FROM _prisma_migrations WHERE finished_at IS NOT NULL",
+    );
+    const byBytes = names.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+    expect(JSON.parse(rows)).toEqual(byBytes);
+    expectStarted(await runDeploy(project, { url: cluster.url(database), args: APP }));
+  },
+  TIMEOUT_MS,
+);
+
+const ordinary = readOrdinaryRights();
+
+testWith(
+  ordinary.missing,
+  "a script that may not be read",
+  async () => {
+    const change = (project: Project) => {
+      chmodSync(join(migrationsOf(project), "20240102000000_orders", "migration.sql"), 0);
+    };
+    await refuse(
+      await sharedGuarded(),
+      { change, options: { through: ordinary.through } },
+      { exitCode: 3, code: "SCRIPT_UNREADABLE", shows: ["20240102000000_orders", "EACCES"] },
+    );
+  },
+  TIMEOUT_MS,
+);
+
+testWith(
+  ordinary.missing,
+  "a migrations folder that may not be read",
+  async () => {
+    await refuse(
+      await sharedGuarded(),
+      { change: (project) => chmodSync(migrationsOf(project), 0), options: { through: ordinary.through } },
+      { exitCode: 2, code: "MIGRATIONS_DIR_UNREADABLE", shows: ["EACCES"] },
+    );
+  },
+  TIMEOUT_MS,
+);
+
+testWith(
+  ordinary.missing,
+  "a backup folder that may not be written to",
+  async () => {
+    const change = ({ backupDirectory }: Project) => mkdirSync(backupDirectory, { mode: 0o500 });
+    await refuse(
+      await sharedGuarded(),
+      { change, options: { through: ordinary.through } },
+      { exitCode: 4, code: "BACKUP_DIR_UNUSABLE", shows: ["/backups", "BACKUP_DIR"] },
+    );
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a backup folder that can't exist, since a file is in its way",
+  async () => {
+    const options = { environment: { BACKUP_DIR: "prisma/migrations/migration_lock.toml/backups" } };
+    const shows = ["migration_lock.toml/backups"];
+    await refuse(await shared(), { options }, { exitCode: 4, code: "BACKUP_DIR_UNUSABLE", shows });
+  },
+  TIMEOUT_MS,
+);
+
+const FULL = 'mkdir -p "$BACKUP_DIR"; mount -t tmpfs -o size="$ROOM" tmpfs "$BACKUP_DIR"; ';
+const RUN_AND_LIST = 'code=0; "$@" || code=$?; ls -A "$BACKUP_DIR" >&2; exit $code';
+const small = makeMountPassage(`${FULL}exec "$@"`);
+const listed = makeMountPassage(`${FULL}${RUN_AND_LIST}`);
+
+testWith(
+  small.missing,
+  "a backup folder that is known to be too small",
+  async () => {
+    const options = { through: small.through, environment: { ROOM: "256k" } };
+    await refuse(await shared(), { options }, { exitCode: 4, code: "BACKUP_NO_SPACE", shows: ["/backups"] });
+  },
+  TIMEOUT_MS,
+);
+
+testWith(
+  listed.missing,
+  "a backup folder that fills up while the backup is taken",
+  async () => {
+    const { cluster } = await shared();
+    const database = await cluster.createDatabase();
+    const url = cluster.url(database);
+    const project = makeProject({ "1_notes": "CREATE TABLE notes (body text);\n" });
+    expect((await runDeploy(project, { url })).exitCode).toBe(0);
+    // Takes next to no room in the database, and all of it in a dump.
+    await cluster.psql(database, "INSERT INTO notes SELECT repeat('a', 50000000)");
+    project.add("2_next", "CREATE TABLE next (id int);");
+    rmSync(project.backupDirectory, { recursive: true });
+    const before = dumpDatabase(cluster, database);
+    const run = await runDeploy(project, { url, args: APP, through: listed.through, environment: { ROOM: "20m" } });
+    expectRefused(run, { exitCode: 4, code: "BACKUP_NO_SPACE", shows: ["/backups"] });
+    // The folder's content follows the deploy's own last line.
+    expect(run.stderr.split("\n").at(-2)).toBe("❌ 배포 실패. 수동 확인이 필요합니다.");
+    expect(dumpDatabase(cluster, database)).toBe(before);
+  },
+  TIMEOUT_MS,
+);
+
+/** Wherever a package may have put it: found by looking, so that the search of the deploy is not trusted. */
+const HIDE =
+  'for file in $(find / -xdev -name "$HIDDEN" ! -type d 2>/dev/null); do mount --bind /dev/null "$(readlink -f "$file")"; done; exec "$@"';
+const hiding = makeMountPassage(HIDE);
+
+for (const tool of ["pg_dump", "psql"]) {
+  testWith(
+    hiding.missing,
+    `without ${tool} on the machine nothing is deployed, and an up-to-date start needs none`,
+    async () => {
+      const options = { through: hiding.through, environment: { HIDDEN: tool } };
+      const shows = [tool, "postgresql-client"];
+      await refuse(await shared(), { options }, { exitCode: 4, code: "TOOL_NOT_FOUND", shows });
+      const { url } = await shared();
+      expectStarted(await runDeploy(makeProject(DEPLOYED), { url, args: APP, ...options }));
+    },
+    TIMEOUT_MS,
+  );
+}
