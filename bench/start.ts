@@ -3,6 +3,9 @@
  *
  * The runs are interleaved and compared pair by pair, so that a noisy machine is noisy for both; times alone mean
  * little. Aim for the compiled binary: at most 2.5 times psql, at most 40 MiB. `bun run build` first.
+ *
+ * An empty compiled program stands beside ours as the least that can be. Peaks are mostly pages of the binary, of which
+ * the kernel maps more or fewer with the state of its cache: the same binary was seen at 39 and at 45 MiB.
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -44,7 +47,7 @@ try {
     PGUSER: cluster.superuser,
     PGDATABASE: database,
   };
-  const programs = selectPrograms();
+  const programs = [...selectPrograms(), { name: "an empty program", command: [await buildEmptyProgram()] }];
   // The first deploy has something to do; from then on nothing is left.
   for (const { command } of programs) {
     for (let run = 0; run < WARM_UP_RUNS; run++) await measure(command, environment);
@@ -71,6 +74,15 @@ function selectPrograms(): Program[] {
     programs.push({ name: `bun scripts/${name}.ts`, command: [process.execPath, "--no-env-file", script] });
   }
   return programs;
+}
+
+async function buildEmptyProgram(): Promise<string> {
+  const directory = temporaryDirectory();
+  const source = join(directory, "empty.ts");
+  const outfile = join(directory, "empty");
+  await Bun.write(source, "process.exit(0);");
+  await Bun.build({ entrypoints: [source], target: "bun", format: "esm", bytecode: true, compile: { outfile } });
+  return outfile;
 }
 
 async function measure(command: readonly string[], env: Record<string, string>): Promise<Sample> {

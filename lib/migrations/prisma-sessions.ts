@@ -45,7 +45,7 @@ const QUIET_POLLS = 8;
 const BOOKKEEPING =
   /^\s*(INSERT INTO "_prisma_migrations"|UPDATE "_prisma_migrations"|CREATE TABLE _prisma_migrations)/;
 
-/** An engine sends its next statement at once; a session that rests longer after such a statement is somebody else's. */
+/** An engine sends its next statement at once: a session that rests for longer after one is somebody else's. */
 const BETWEEN_STATEMENTS_MS = 10_000;
 
 const OTHER_CLIENTS = `

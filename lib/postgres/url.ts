@@ -139,9 +139,10 @@ function partCutShort(rest: string, authority: string): "user" | "password" | un
 }
 
 /** Undefined when a "%" does not begin the code of a UTF-8 character. */
+/** A `%` that begins no code stands for itself, as it does for Prisma. Undefined where the codes are no UTF-8. */
 function decodePercent(text: string): string | undefined {
   try {
-    return decodeURIComponent(text);
+    return decodeURIComponent(text.replaceAll(/%(?![0-9a-fA-F]{2})/g, "%25"));
   } catch {
     return undefined;
   }

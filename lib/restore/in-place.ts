@@ -211,8 +211,10 @@ async function runRestore(
 }
 
 function hearAnswer(line: string, heard: Heard): void {
-  const [word, pid, id] = line.split(" ");
-  if (word === TRANSACTION_WORD && id !== undefined) heard.transaction ??= { id, pid: Number(pid) };
+  const [word, pid, id, life] = line.split(" ");
+  if (word === TRANSACTION_WORD && id !== undefined && life !== undefined) {
+    heard.transaction ??= { id, pid: Number(pid), life };
+  }
   if (line === COMMITTED_WORD) heard.isCommitted = true;
 }
 

@@ -1,7 +1,7 @@
 /** The verdict of `proof.ts` as a statement of the restoring transaction, which it ends where nothing is proven. Pure. */
 
 import { quoteLiteral } from "../postgres/identifier.ts";
-import { makeCountersQuery, makePresenceQuery, makeTransactionsQuery, PLACE_QUERY } from "./evidence.ts";
+import { type Counters, makeCountersQuery, makePresenceQuery, makeTransactionsQuery, PLACE_QUERY } from "./evidence.ts";
 import { listMarkReasons, type MarkedEvidence, makeExpectedSessions, type ProofReason } from "./proof.ts";
 
 export interface ProofScriptOptions {
@@ -29,13 +29,18 @@ DECLARE
   presence record;
   counters record;
   transactions text;
-  reasons text[];
+  reasons text[] := '{}';
   attempts int := 0;
 BEGIN
   SELECT * INTO place FROM (${PLACE_QUERY}) AS x;
   IF (place."databaseOid", place."systemIdentifier", place."timeline")
     IS DISTINCT FROM (${[mark.place.databaseOid, mark.place.systemIdentifier, mark.place.timeline].map(asText)}) THEN
     RAISE EXCEPTION USING ERRCODE = '${NOT_PROVEN_STATE}', MESSAGE = '["other-server"]';
+  END IF;
+  SELECT * INTO counters FROM (${makeCountersQuery(mark.serverMajor)}) AS x;
+${listLifeChecks(mark).map(makeCheck).join("\n")}
+  IF cardinality(reasons) > 0 THEN
+    RAISE EXCEPTION USING ERRCODE = '${NOT_PROVEN_STATE}', MESSAGE = array_to_json(reasons)::text;
   END IF;
   SELECT x."transactions" INTO transactions FROM (${makeTransactionsQuery(mark.snapshot, options.transactionIds)}) AS x;
   IF transactions = 'none-committed' THEN RETURN; END IF;
@@ -68,22 +73,28 @@ interface Check {
 function listChecks(options: ProofScriptOptions): readonly Check[] {
   const { counters } = options.mark;
   const expected = makeExpectedSessions(options.mark, options);
-  const differs = (name: string, marked: string | null) => `counters."${name}" IS DISTINCT FROM ${asText(marked)}`;
   return [
     { reason: "clients-now", condition: `presence."otherClients" > 0` },
     { reason: "prepared-transactions", condition: `presence."preparedTransactions" > 0` },
     { reason: "subscriptions", condition: `presence."subscriptions" > 0` },
     { reason: "worker-extensions", condition: `json_array_length(presence."workerExtensions") > 0` },
-    { reason: "server-restarted", condition: differs("serverStarted", counters.serverStarted) },
-    {
-      reason: "statistics-reset",
-      condition: `${differs("databaseReset", counters.databaseReset)} OR ${differs("serverReset", counters.serverReset)}`,
-    },
+    { reason: "statistics-reset", condition: differs("databaseReset", counters.databaseReset) },
     { reason: "replication-connections", condition: differs("walSenderAccesses", counters.walSenderAccesses) },
     expected === undefined
       ? { reason: "sessions-unknown", condition: "true" }
       : { reason: "sessions-uncounted", condition: differs("sessions", expected) },
   ];
+}
+
+function listLifeChecks({ counters }: MarkedEvidence): readonly Check[] {
+  return [
+    { reason: "server-restarted", condition: differs("serverStarted", counters.serverStarted) },
+    { reason: "statistics-reset", condition: differs("serverReset", counters.serverReset) },
+  ];
+}
+
+function differs(name: keyof Counters, marked: string | null): string {
+  return `counters."${name}" IS DISTINCT FROM ${asText(marked)}`;
 }
 
 function makeCheck({ reason, condition }: Check): string {

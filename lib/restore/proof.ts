@@ -6,7 +6,8 @@
  * mark's snapshot lists as running, and none that was given out since, has committed (`pg_xact_status`), except those
  * that we recorded as our own, then nothing was written by anybody else. Ids belong to the cluster, so work in another
  * database, autovacuum's ANALYZE, and statements of ours whose ids can't be known make it unprovable, never wrong. Ids
- * of another cluster, or of another timeline of this one, mean nothing: both must be the same as at the mark.
+ * of another cluster, or of another timeline of this one, mean nothing; and a server that crashes may give ids out once
+ * more, those of transactions that were lost with it: so it must be the same one, and must not have been restarted.
  * `nextval` alone needs no id: a number that was handed out to nobody's row is not a write.
  *
  * **B, by presence.** Nobody else was connected at the mark, nobody is connected at the verdict, and the server's count
@@ -25,7 +26,7 @@
  *    their own, a process in this database that we do not know, and replication connections, which are seen while they
  *    last, and from server 16 on also by the buffers that they touched. (On server 15 a client with the right to
  *    replicate that connects in that mode, writes by SQL and leaves within the deploy is seen by A alone.)
- *  - Counters that were reset or lost in a crash, and a server that was restarted, make it void too.
+ *  - Counters that were reset, or lost in a crash, and a server that was restarted, make it void too.
  *
  * Both look at the past. What is written after the verdict is kept safe by the locks of the transaction that restores,
  * under which the verdict is repeated: see `in-place.ts`.
@@ -129,15 +130,22 @@ async function readTransactions(session: Session, mark: MarkedEvidence, own: Own
 
 /** Pure. */
 export function judgeProof(mark: MarkedEvidence, evidence: Evidence, own: Pick<OwnWork, "sessionsOpened">): Proof {
-  if (!isSamePlace(mark.place, evidence.place)) return { proven: undefined, reasons: ["other-server"] };
-  const againstTransactions: ProofReason[] =
-    evidence.transactions === "none-committed"
-      ? []
-      : [evidence.transactions === "committed" ? "transactions-committed" : "transactions-unknown"];
-  if (againstTransactions.length === 0) return { proven: "A", reasons: [] };
+  const againstBoth = listLifeReasons(mark, evidence);
+  if (againstBoth.length > 0) return { proven: undefined, reasons: againstBoth };
+  if (evidence.transactions === "none-committed") return { proven: "A", reasons: [] };
+  const againstTransactions = `transactions-${evidence.transactions}` as const;
   const againstPresence = listPresenceReasons(mark, evidence, own);
-  if (againstPresence.length === 0) return { proven: "B", reasons: againstTransactions };
-  return { proven: undefined, reasons: [...againstTransactions, ...againstPresence] };
+  if (againstPresence.length === 0) return { proven: "B", reasons: [againstTransactions] };
+  return { proven: undefined, reasons: [againstTransactions, ...againstPresence] };
+}
+
+/** It is another server, or one that has forgotten something in between. */
+function listLifeReasons(mark: MarkedEvidence, { place, counters }: Evidence): ProofReason[] {
+  if (!isSamePlace(mark.place, place)) return ["other-server"];
+  return [
+    ...(counters.serverStarted === mark.counters.serverStarted ? [] : (["server-restarted"] as const)),
+    ...(counters.serverReset === mark.counters.serverReset ? [] : (["statistics-reset"] as const)),
+  ];
 }
 
 /** Why B can't hold whatever comes: known at the mark. Pure. */
@@ -158,9 +166,8 @@ function listPresenceReasons(
   const reasons = new Set<ProofReason>(listMarkReasons(mark));
   if (presence.otherClients > 0) reasons.add("clients-now");
   for (const reason of listVoidReasons(presence)) reasons.add(reason);
-  const { serverStarted, databaseReset, serverReset, walSenderAccesses } = mark.counters;
-  if (counters.serverStarted !== serverStarted) reasons.add("server-restarted");
-  if (counters.databaseReset !== databaseReset || counters.serverReset !== serverReset) reasons.add("statistics-reset");
+  const { databaseReset, walSenderAccesses } = mark.counters;
+  if (counters.databaseReset !== databaseReset) reasons.add("statistics-reset");
   if (counters.walSenderAccesses !== walSenderAccesses) reasons.add("replication-connections");
   const expected = makeExpectedSessions(mark, own);
   if (expected === undefined) reasons.add("sessions-unknown");

@@ -12,6 +12,7 @@ import { CONTENT_QUERY, CONTENT_SETTINGS } from "./content.ts";
 import { SESSIONS_COUNTED_MAJOR } from "./evidence.ts";
 import { HISTORY_EXPRESSION } from "./history-digest.ts";
 import { makeProofBlock, type ProofScriptOptions } from "./proof-script.ts";
+import { LIFE_EXPRESSION } from "./settle.ts";
 import { LOCK_BLOCK, makeWipeBlock, type WipeOptions } from "./wipe.ts";
 
 export interface RestoreScriptOptions {
@@ -34,7 +35,7 @@ export interface ExpectedContent {
 /** SQLSTATE when the restored content differs; its message is a JSON list of what does. */
 export const DIFFERS_STATE = "PS003";
 
-/** Before the backend's number and the transaction's, on a line of its own. */
+/** Before the backend's number, the transaction's, and the server's life, on a line of its own. */
 export const TRANSACTION_WORD = "prisma-safe-deploy-transaction";
 export const COMMITTED_WORD = "prisma-safe-deploy-committed";
 
@@ -46,7 +47,7 @@ export function makeBeginScript({ proof, wipe, lockTimeoutMs }: RestoreScriptOpt
 ${makeSettings(serverMajor, lockTimeoutMs)}
 ${serverMajor >= SESSIONS_COUNTED_MAJOR ? "SELECT pg_stat_force_next_flush();" : ""}
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-SELECT '${TRANSACTION_WORD} ' || pg_backend_pid() || ' ' || pg_current_xact_id();
+SELECT '${TRANSACTION_WORD} ' || pg_backend_pid() || ' ' || pg_current_xact_id() || ' ' || ${LIFE_EXPRESSION};
 ${LOCK_BLOCK}
 ${makeProofBlock(proof)}
 ${makeWipeBlock(wipe)}

@@ -1,5 +1,6 @@
 /** What became of a transaction whose end we were not told. Never guessed: the server knows. */
 import type { Database } from "../postgres/database.ts";
+import { quoteLiteral } from "../postgres/identifier.ts";
 import type { Session } from "../postgres/session.ts";
 
 export interface RecordedTransaction {
@@ -7,7 +8,14 @@ export interface RecordedTransaction {
   readonly id: string;
   /** The backend that ran it. */
   readonly pid: number;
+  /** Answer of LIFE_EXPRESSION when it began. */
+  readonly life: string;
 }
+
+/** SQL: another text after every start and every crash of the server. */
+export const LIFE_EXPRESSION =
+  "extract(epoch FROM pg_postmaster_start_time()) || '/' || " +
+  "coalesce((SELECT extract(epoch FROM stats_reset) FROM pg_stat_bgwriter), 0)";
 
 export type TransactionEnd =
   | { readonly kind: "committed" }
@@ -30,9 +38,10 @@ export async function settleTransaction(database: Database, transaction: Recorde
     while (performance.now() - startedMs < DEADLINE_MS) {
       try {
         if (session?.isOpen !== true) session = await database.open("settle");
-        const status = await readStatus(session, transaction);
-        if (status === "committed" || status === "aborted") return { kind: status };
-        if (status === null) return { kind: "unknown", reason: "the server has forgotten the transaction" };
+        const { status, isSameLife } = await readStatus(session, transaction);
+        if (status === "aborted") return { kind: "aborted" };
+        if (status === "committed" && isSameLife) return { kind: "committed" };
+        if (status !== "in progress") return { kind: "unknown", reason: "the server has crashed or forgotten it" };
         if (performance.now() - startedMs > PATIENCE_MS) await endBackend(session, transaction);
       } catch (cause) {
         // A server that restarts refuses for a while.
@@ -46,12 +55,21 @@ export async function settleTransaction(database: Database, transaction: Recorde
   }
 }
 
-async function readStatus(session: Session, { id }: RecordedTransaction): Promise<string | null> {
-  const rows = await session.query<{ status: string | null }>(
-    `SELECT pg_xact_status('${BigInt(id)}'::xid8) AS "status"`,
+/**
+ * A server that crashed may give the id of a lost transaction to somebody else: then a commit is not ours for sure, and
+ * an id that it has not reached again is one that was lost.
+ */
+async function readStatus(
+  session: Session,
+  { id, life }: RecordedTransaction,
+): Promise<{ status: string | null; isSameLife: boolean }> {
+  const [row] = await session.query<{ status: string | null; isSameLife: boolean }>(
+    `SELECT CASE WHEN '${BigInt(id)}'::xid8 < pg_snapshot_xmax(pg_current_snapshot())
+         THEN pg_xact_status('${BigInt(id)}'::xid8) ELSE 'aborted' END AS "status",
+       ${LIFE_EXPRESSION} = ${quoteLiteral(life)} AS "isSameLife"`,
     { during: "ask how the transaction ended", deadlineMs: QUERY_DEADLINE_MS },
   );
-  return rows[0]?.status ?? null;
+  return row ?? { status: null, isSameLife: false };
 }
 
 /** By its transaction too: the number of a backend that has ended is given out again. */

@@ -3,12 +3,24 @@
  * secret, and with the database as it was. And what looks alike and must work.
  */
 import { expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { spawnSync } from "node:child_process";
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { basename, join } from "node:path";
-import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
-import { type DeployRun, type DeployRunOptions, makeProject, type Project, runDeploy } from "../support/project.ts";
+import { installNewerServer } from "../support/newer-server.ts";
+import { type DeployRunOptions, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
 import {
   APP,
   type ExpectedRefusal,
@@ -345,21 +357,285 @@ testWith(
   TIMEOUT_MS,
 );
 
-/** Wherever a package may have put it: found by looking, so that the search of the deploy is not trusted. */
+/** Wherever a package may have put them: found by looking everywhere, so that the search of the deploy is not trusted. */
+function findEverywhere(...tools: readonly string[]): string {
+  const names = tools.flatMap((tool, at) => [...(at === 0 ? [] : ["-o"]), "-name", tool]);
+  const { stdout } = spawnSync("find", ["/", "-xdev", "(", ...names, ")", "!", "-type", "d"], { encoding: "utf8" });
+  return stdout.trim();
+}
+
 const HIDE =
-  'for file in $(find / -xdev -name "$HIDDEN" ! -type d 2>/dev/null); do mount --bind /dev/null "$(readlink -f "$file")"; done; exec "$@"';
+  'echo "$HIDDEN" | while IFS= read -r file; do mount --bind /dev/null "$(readlink -f "$file")"; done; exec "$@"';
 const hiding = makeMountPassage(HIDE);
+const everywhere = hiding.missing === undefined ? findEverywhere("pg_dump", "psql").split("\n") : [];
 
 for (const tool of ["pg_dump", "psql"]) {
   testWith(
     hiding.missing,
     `without ${tool} on the machine nothing is deployed, and an up-to-date start needs none`,
     async () => {
-      const options = { through: hiding.through, environment: { HIDDEN: tool } };
+      const hidden = everywhere.filter((path) => basename(path) === tool).join("\n");
+      const options = { through: hiding.through, environment: { HIDDEN: hidden } };
       const shows = [tool, "postgresql-client"];
       await refuse(await shared(), { options }, { exitCode: 4, code: "TOOL_NOT_FOUND", shows });
       const { url } = await shared();
       expectStarted(await runDeploy(makeProject(DEPLOYED), { url, args: APP, ...options }));
+    },
+    TIMEOUT_MS,
+  );
+}
+
+const newer = installNewerServer();
+
+testWith(
+  "missing" in newer ? newer.missing : undefined,
+  "a server that is newer than pg_dump",
+  async () => {
+    if ("missing" in newer) return;
+    const cluster = await startCluster({ binDirectory: newer.directory });
+    const database = await cluster.createDatabase();
+    const run = await runDeploy(makeProject(PENDING), { url: cluster.url(database), args: APP });
+    expectRefused(run, { exitCode: 4, code: "TOOL_TOO_OLD", shows: ["pg_dump", "PostgreSQL 18"] });
+    expect(await cluster.psql(database, "SELECT count(*) FROM pg_class WHERE relnamespace = 2200")).toBe("0");
+    await cluster.remove();
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a wrong password, and a role that does not exist",
+  async () => {
+    const guard = await sharedGuarded();
+    const { cluster, database } = guard;
+    const wrong = cluster.url(database, { password: `not-${PASSWORD}` });
+    const expected = { exitCode: 7, code: "AUTHENTICATION_FAILED", shows: ["postgres", "DATABASE_URL"] };
+    await refuse(guard, { options: { url: wrong } }, expected);
+    const stranger = cluster.url(database, { user: "stranger", password: PASSWORD });
+    await refuse(guard, { options: { url: stranger } }, { ...expected, shows: ["stranger"] });
+    await refuse(guard, { options: { url: cluster.url(database, { password: "" }) } }, expected);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a database that does not exist is not made unless that is asked for",
+  async () => {
+    const { cluster, url } = await sharedGuarded();
+    const missing = new URL(url);
+    missing.pathname = "/not_there";
+    const run = await runDeploy(makeProject(PENDING), { url: missing.href, args: APP });
+    const shows = ["not_there", "deploy --create-database", "createdb not_there"];
+    expectRefused(run, { exitCode: 7, code: "DATABASE_NOT_FOUND", shows, hides: [PASSWORD] });
+    expect(await listDatabases(cluster)).not.toContain("not_there");
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "--create-database creates the database and deploys to it",
+  async () => {
+    const { cluster } = await sharedGuarded();
+    const name = 'A "new" one';
+    const url = cluster.url(name);
+    expectStarted(await runDeploy(makeProject(DEPLOYED), { url, args: ["--create-database", ...APP] }));
+    expect(await cluster.psql(name, "SELECT count(*) FROM users")).toBe("2");
+    expectStarted(await runDeploy(makeProject(DEPLOYED), { url, args: ["--create-database", ...APP] }));
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "--create-database with ?schema= creates both, as Prisma does, and nothing in public",
+  async () => {
+    const { cluster } = await sharedGuarded();
+    const url = cluster.url("with_schema", { parameters: { schema: "other" } });
+    expectStarted(await runDeploy(makeProject(DEPLOYED), { url, args: ["--create-database", ...APP] }));
+    const tables =
+      "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('public', 'other') ORDER BY 1";
+    expect(await cluster.psql("with_schema", tables)).toBe("other._prisma_migrations\nother.users");
+    expectStarted(await runDeploy(makeProject(DEPLOYED), { url, args: APP }));
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "--create-database without the right to: refused, and nothing is there",
+  async () => {
+    const { cluster } = await sharedGuarded();
+    await cluster.psql("postgres", `CREATE ROLE modest LOGIN PASSWORD '${PASSWORD}'`);
+    const url = cluster.url("not_mine", { user: "modest", password: PASSWORD });
+    const run = await runDeploy(makeProject(DEPLOYED), { url, args: ["--create-database", ...APP] });
+    expectRefused(run, { exitCode: 4, code: "RIGHTS_MISSING", shows: ["permission denied"], hides: [PASSWORD] });
+    expect(await listDatabases(cluster)).not.toContain("not_mine");
+  },
+  TIMEOUT_MS,
+);
+
+async function listDatabases(cluster: Cluster): Promise<string[]> {
+  return (await cluster.psql("postgres", "SELECT datname FROM pg_database")).split("\n");
+}
+
+test(
+  "a database that is read-only: refused when something is pending, else it starts",
+  async () => {
+    const { cluster } = await shared();
+    const { database, url } = await makeLive(cluster);
+    await cluster.psql("postgres", `ALTER DATABASE "${database}" SET default_transaction_read_only = on`);
+    const shows = ["default_transaction_read_only"];
+    await refuse({ cluster, database, url }, {}, { exitCode: 7, code: "DATABASE_READ_ONLY", shows });
+    expectStarted(await runDeploy(makeProject(DEPLOYED), { url, args: APP }));
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "nobody listens at that address",
+  async () => {
+    const url = `postgresql://app:${PASSWORD}@127.0.0.1:${await findFreePort()}/app`;
+    for (const wait of ["0", "700ms"]) {
+      const run = await runDeploy(makeProject(PENDING), { url, args: ["--wait", wait, ...APP] });
+      const shows = ["127.0.0.1", "ECONNREFUSED"];
+      expectRefused(run, { exitCode: 7, code: "DATABASE_UNREACHABLE", shows, hides: [PASSWORD] });
+      // The time that was waited, not that of the last try.
+      if (wait !== "0") expect(run.stderr).toMatch(/ECONNREFUSED [^ ,]+, (7\d\dms|[89]\d\dms|\d+(\.\d)?s) 동안 시도/);
+    }
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "what listens at that address is no PostgreSQL, or never answers",
+  async () => {
+    for (const answer of ["HTTP/1.1 400 Bad Request\r\n\r\n", undefined]) {
+      const server = createServer((socket) => {
+        socket.on("error", () => {});
+        if (answer !== undefined) socket.end(answer);
+      });
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      const { port } = server.address() as AddressInfo;
+      const url = `postgresql://app:${PASSWORD}@127.0.0.1:${port}/app?connect_timeout=1`;
+      const run = await runDeploy(makeProject(PENDING), { url, args: ["--wait", "0", ...APP] });
+      const code = run.stderr.includes("TLS_FAILED") ? "TLS_FAILED" : "DATABASE_UNREACHABLE";
+      expectRefused(run, { exitCode: 7, code, shows: ["127.0.0.1"], hides: [PASSWORD] });
+      server.close();
+    }
+  },
+  TIMEOUT_MS,
+);
+
+/** A server that these tests may stop. */
+let lonely: Promise<Live> | undefined;
+
+async function sharedLonely(): Promise<Live> {
+  lonely ??= startCluster().then(makeLive);
+  return await lonely;
+}
+
+test(
+  "a server that is started while the deploy waits",
+  async () => {
+    const { cluster, database, url } = await sharedLonely();
+    await cluster.stop();
+    const run = startDeploy(makeProject({ ...DEPLOYED, ...PENDING }), { url, args: ["--wait", "2m", ...APP] });
+    await until("the deploy waits", () => run.output().includes("데이터베이스 응답을 기다리는 중"));
+    await cluster.start();
+    expectStarted(await run.ended);
+    expect(await cluster.psql(database, "SELECT count(*) FROM _prisma_migrations")).toBe("2");
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a server that is starting up: waited for, and refused when that takes too long",
+  async () => {
+    const { cluster, url } = await sharedLonely();
+    const data = join(cluster.directory, "data");
+    await cluster.stop();
+    // Recovery asks for the next piece of the log, and goes on when it is told that there is none.
+    appendFileSync(
+      join(data, "postgresql.conf"),
+      "restore_command = 'until [ -e go-on ]; do sleep 0.05; done; false'\n",
+    );
+    writeServerFile(data, "recovery.signal");
+    await cluster.start({ waitUntilReady: false });
+    await until("the server says that it is starting up", () => isStartingUp(cluster));
+
+    const impatient = await runDeploy(makeProject(DEPLOYED), { url, args: ["--wait", "0", ...APP] });
+    expectRefused(impatient, { exitCode: 7, code: "DATABASE_STARTING", shows: ["--wait 5m"] });
+
+    const project = makeProject({ ...DEPLOYED, ...PENDING, "20240103000000_tags": "CREATE TABLE tags (id int);" });
+    const run = startDeploy(project, { url, args: ["--wait", "2m", ...APP] });
+    await until("the deploy waits", () => run.output().includes("the database system is starting up"));
+    writeServerFile(data, "go-on");
+    expectStarted(await run.ended);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a hot standby: refused when something is pending, else it starts",
+  async () => {
+    const { cluster, database, url } = await sharedLonely();
+    await cluster.stop();
+    writeServerFile(join(cluster.directory, "data"), "standby.signal");
+    await cluster.start({ waitUntilReady: false });
+    const applied = { ...DEPLOYED, ...PENDING, "20240103000000_tags": "CREATE TABLE tags (id int);" };
+    expectStarted(await runDeploy(makeProject(applied), { url, args: ["--wait", "2m", ...APP] }));
+    expect(await cluster.psql(database, "SELECT pg_is_in_recovery()")).toBe("t");
+
+    const project = makeProject({ ...applied, "20240104000000_more": "CREATE TABLE more (id int);" });
+    const run = await runDeploy(project, { url, args: APP });
+    expectRefused(run, { exitCode: 7, code: "DATABASE_READ_ONLY", shows: ["복제본"] });
+    expect(await cluster.psql(database, "SELECT count(*) FROM _prisma_migrations")).toBe("3");
+    await cluster.remove();
+  },
+  TIMEOUT_MS,
+);
+
+/** As one of the server's own: it removes them itself. */
+function writeServerFile(data: string, name: string): void {
+  const { uid, gid } = statSync(data);
+  writeFileSync(join(data, name), "");
+  chownSync(join(data, name), uid, gid);
+}
+
+async function isStartingUp(cluster: Cluster): Promise<boolean> {
+  const answer = await cluster.psql("postgres", "SELECT 1").catch(String);
+  return answer.includes("the database system is starting up");
+}
+
+async function findFreePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+const BAD_COMMANDS: Readonly<
+  Record<string, { readonly command: string; readonly exitCode: number; readonly code: string }>
+> = {
+  "that is in no folder of PATH": { command: "no-such-program", exitCode: 127, code: "APP_NOT_FOUND" },
+  "whose path leads nowhere": { command: "./no-such-program", exitCode: 127, code: "APP_NOT_FOUND" },
+  "that is not executable": { command: "./app.sh", exitCode: 126, code: "APP_NOT_EXECUTABLE" },
+  "that is a folder": { command: "./prisma", exitCode: 126, code: "APP_NOT_EXECUTABLE" },
+};
+
+for (const [name, { command, exitCode, code }] of Object.entries(BAD_COMMANDS)) {
+  test(
+    `an app command ${name}: migrated, and said so`,
+    async () => {
+      const { cluster } = await shared();
+      const database = await cluster.createDatabase();
+      const project = makeProject(DEPLOYED);
+      writeFileSync(join(project.directory, "app.sh"), "#!/bin/sh\n", { mode: 0o644 });
+      const run = await runDeploy(project, { url: cluster.url(database), args: ["--", command] });
+      expect(run.exitCode, run.stderr).toBe(exitCode);
+      expect(run.stderr).toContain(`   코드  ${code} (종료 코드 ${exitCode})\n`);
+      expect(run.stderr).toContain("   상태  데이터베이스는 최신 상태입니다. 앱을 시작하지 못했습니다.\n");
+      expect(run.stderr).toContain(command);
+      expectNoLeak(run, []);
+      expect(await cluster.psql(database, "SELECT count(*) FROM _prisma_migrations")).toBe("1");
     },
     TIMEOUT_MS,
   );

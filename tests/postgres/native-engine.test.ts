@@ -418,6 +418,7 @@ describe("a script that can't share a transaction", () => {
     await Bun.sleep(engine.options.lockTimeoutMs + 500);
     await reader.close();
     expect((await applying).kind).toBe("applied");
+    expect(kindsOf(engine.events)).not.toContain("segment-retrying");
     expect(await engine.rows()).toEqual(["1 finished 1", "1 finished 1"]);
     expect(await engine.ask("indisvalid FROM pg_index WHERE indexrelid = 'i'::regclass")).toBe("t");
   });
@@ -499,6 +500,22 @@ describe("a script that can't share a transaction", () => {
     expect(rowOf(result.trace).concurrent).toBeUndefined();
     expect(await engine.rows()).toEqual(["1 unfinished 0 logs"]);
     expect(await engine.ask("indisvalid FROM pg_index WHERE indexrelid = 'i'::regclass")).toBe("t");
+  });
+
+  test("beside others it waits without a timeout too, and the script's own setting is in force again", async () => {
+    const engine = await start();
+    await engine.cluster.psql(engine.name, "CREATE TABLE a (id int)");
+    const reader = await openClient(engine, "BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO a VALUES (1)");
+    const text = `SET lock_timeout = '70ms';
+      CREATE INDEX CONCURRENTLY i ON a (id);
+      CREATE TABLE b AS SELECT current_setting('lock_timeout') AS v;`;
+    const applying = engine.apply([text]);
+    await waitFor(async () => (await engine.ask("to_regclass('i') IS NOT NULL")) === "t", "the index");
+    await Bun.sleep(500);
+    await reader.close();
+    expect((await applying).kind).toBe("applied");
+    expect(kindsOf(engine.events)).not.toContain("segment-retrying");
+    expect(await engine.ask("v FROM b")).toBe("70ms");
   });
 
   test("a bare COMMIT after ADD VALUE works as with Prisma", async () => {
