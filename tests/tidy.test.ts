@@ -1,6 +1,6 @@
 /** The house rules that no formatter or compiler knows. An exception is a row of a table here, with its reason. */
 import { expect, test } from "bun:test";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, normalize, relative } from "node:path";
 
 const ROOT = dirname(import.meta.dirname);
@@ -285,6 +285,7 @@ function withoutComments({ lines }: SourceFile): string {
 }
 
 function readFiles(folder: string, pattern: RegExp): SourceFile[] {
+  if (!existsSync(join(ROOT, folder))) return [];
   return readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" })
     .filter((name) => pattern.test(name) && !name.includes("node_modules"))
     .map((name) => join(ROOT, folder, name))
@@ -294,7 +295,7 @@ function readFiles(folder: string, pattern: RegExp): SourceFile[] {
 }
 
 function readFileIfPresent(name: string): SourceFile[] {
-  return statSync(join(ROOT, name), { throwIfNoEntry: false }) === undefined ? [] : [readSource(join(ROOT, name))];
+  return existsSync(join(ROOT, name)) ? [readSource(join(ROOT, name))] : [];
 }
 
 function readSource(path: string): SourceFile {

@@ -1,5 +1,5 @@
 /** Waits for a database that is not up yet: started beside us, starting, or out of connections for a moment. */
-import { type AnyDeployError, describeCause, isDeployError } from "../errors.ts";
+import { type AnyDeployError, DeployError, describeCause, isDeployError } from "../errors.ts";
 import type { Report } from "../events.ts";
 import { pause } from "../system/pause.ts";
 
@@ -25,13 +25,26 @@ export async function retryWhileUnavailable<T>(
       return await attempt();
     } catch (error) {
       const waitedMs = performance.now() - startedMs;
-      if (!isDeployError(error) || !TRANSIENT.includes(error.code) || waitedMs >= options.waitMs) throw error;
+      if (!isDeployError(error) || !TRANSIENT.includes(error.code)) throw error;
+      if (waitedMs >= options.waitMs) throw withWaited(error, waitedMs);
       if (waitedMs === 0 || performance.now() - reportedMs >= REPORT_EVERY_MS || reportedMs === startedMs) {
         options.tell({ kind: "database-waiting", reason: reasonOf(error), waitedMs });
         reportedMs = performance.now();
       }
     }
     await pause(POLL_MS, options.signal);
+  }
+}
+
+/** A try knows its own time only. */
+function withWaited(error: AnyDeployError, waitedMs: number): AnyDeployError {
+  switch (error.code) {
+    case "DATABASE_UNREACHABLE":
+      return new DeployError(error.code, { ...error.fields, waitedMs }, { cause: error });
+    case "DATABASE_STARTING":
+      return new DeployError(error.code, { ...error.fields, waitedMs }, { cause: error });
+    default:
+      return error;
   }
 }
 

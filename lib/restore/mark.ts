@@ -67,8 +67,9 @@ export interface MarkOptions {
 }
 
 const DEADLINE_MS = 300_000;
-const SETTLE_MS = 2_000;
-const SETTLE_POLL_MS = 100;
+/** Short: where an app is at work, nobody leaves. */
+const SETTLE_MS = 500;
+const SETTLE_POLL_MS = 50;
 
 /**
  * Takes the mark. Nobody is kept from writing: who does is in the backup, or is found out by the proof.

@@ -111,7 +111,9 @@ const SETTLE_POLL_MS = 100;
 export async function readEvidence(session: Session, mark: MarkedEvidence, own: OwnWork): Promise<Evidence> {
   const place = await readRow<Place>(session, PLACE_QUERY);
   const ownPids = await flushOwnSessions(own.sessions, mark.serverMajor);
-  const deadline = performance.now() + SETTLE_MS;
+  const transactions = isSamePlace(mark.place, place) ? await readTransactions(session, mark, own) : "unknown";
+  // Where A holds, nobody's presence matters.
+  const deadline = performance.now() + (transactions === "none-committed" ? 0 : SETTLE_MS);
   let presence = await readRow<Presence>(session, makePresenceQuery(ownPids));
   while (presence.otherClients > 0 && performance.now() < deadline) {
     await new Promise((resolve) => setTimeout(resolve, SETTLE_POLL_MS));
@@ -119,7 +121,6 @@ export async function readEvidence(session: Session, mark: MarkedEvidence, own: 
   }
   // Behind the presence: see the header.
   const counters = await readRow<Counters>(session, makeCountersQuery(mark.serverMajor));
-  const transactions = isSamePlace(mark.place, place) ? await readTransactions(session, mark, own) : "unknown";
   return { place, presence, counters, transactions };
 }
 

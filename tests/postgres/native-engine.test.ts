@@ -241,9 +241,10 @@ describe("the session between two scripts", () => {
     const options = { during: "test", deadlineMs: WAIT_MS };
     await engine.session.script("SET lock_timeout = '77s'; SET work_mem = '5MB'", options);
     const read = `CREATE TABLE a AS SELECT current_setting('search_path') AS path, current_setting('work_mem') AS memory,
-      current_setting('client_connection_check_interval') AS checks;`;
+      current_setting('client_connection_check_interval', true) AS checks;`;
     await engine.apply(["RESET ALL; SET work_mem = '9MB'; SET search_path = pg_catalog;", read]);
-    expect(await engine.ask("path || ' ' || memory || ' ' || checks FROM app.a")).toBe('"app" 5MB 2s');
+    const checks = engine.versionNumber < 140_000 ? "" : " 2s";
+    expect(await engine.ask("concat_ws(' ', path, memory, checks) FROM app.a")).toBe(`"app" 5MB${checks}`);
     const [now] = await engine.session.query<{ lock_timeout: string }>("SHOW lock_timeout", options);
     expect(now?.lock_timeout).toBe("77s");
   });
@@ -320,17 +321,17 @@ describe("deferred constraints", () => {
   });
 });
 
+/** The grammar does not see that the function uses a value which is yet to be added. */
+const ENUM_AND_FUNCTION = `CREATE TYPE e AS ENUM ('a');
+  CREATE FUNCTION f() RETURNS e LANGUAGE plpgsql AS $$ BEGIN RETURN 'b'; END $$;`;
+
 describe("what the server refuses although the grammar has merged it", () => {
   test("a new enum value that is used unseen: everything is rolled back, and a smaller plan runs", async () => {
     const engine = await start();
     const plans: string[][] = [];
+    await engine.cluster.psql(engine.name, ENUM_AND_FUNCTION);
     const result = await engine.apply(
-      [
-        "CREATE TYPE e AS ENUM ('a'); CREATE FUNCTION f() RETURNS e LANGUAGE plpgsql AS $$ BEGIN RETURN 'b'; END $$;",
-        "CREATE TABLE kept (id int);",
-        "ALTER TYPE e ADD VALUE 'b';",
-        "SELECT f();",
-      ],
+      ["CREATE TABLE a (id int);", "CREATE TABLE kept (id int);", "ALTER TYPE e ADD VALUE 'b';", "SELECT f();"],
       {
         approve: async (segments) => {
           plans.push(segments.map(({ scripts }) => scripts.map(({ name }) => name).join("+")));
@@ -353,15 +354,16 @@ describe("what the server refuses although the grammar has merged it", () => {
   test("in one script: statement by statement", async () => {
     const engine = await start();
     const text = "ALTER TYPE e ADD VALUE 'b';\nSELECT f();";
-    const type =
-      "CREATE TYPE e AS ENUM ('a'); CREATE FUNCTION f() RETURNS e LANGUAGE plpgsql AS $$ BEGIN RETURN 'b'; END $$;";
-    expect((await engine.apply([type, text])).kind).toBe("applied");
+    await engine.cluster.psql(engine.name, ENUM_AND_FUNCTION);
+    expect((await engine.apply(["CREATE TABLE a (id int);", text])).kind).toBe("applied");
     expect(kindsOf(engine.events)).toContain("segment-split");
     expect(await engine.rows()).toEqual(["1 finished 1", "2 finished 1"]);
   });
 
   test("REINDEX of a partitioned table: alone", async () => {
     const engine = await start();
+    // Before 14 it is not possible at all.
+    if (engine.versionNumber < 140_000) return;
     const table = "CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);";
     expect((await engine.apply([table, "REINDEX TABLE p;", "CREATE TABLE c (id int);"])).kind).toBe("applied");
     expect(engine.events.find(({ kind }) => kind === "segment-split")).toMatchObject({
@@ -892,6 +894,8 @@ describe("the server agrees with the grammar", () => {
     "CREATE SUBSCRIPTION never_made CONNECTION 'host=/nowhere' PUBLICATION never_made WITH (connect = false)",
   ])("on %s", async (statement) => {
     const engine = await start();
+    // Before 14 it is not in the server's grammar.
+    if (/DETACH.*CONCURRENTLY/.test(statement) && engine.versionNumber < 140_000) return;
     await engine.cluster.psql(engine.name, setup);
     const [segment] = await cut([`${statement};`]);
     const client = await openClient(engine, "BEGIN");

@@ -224,7 +224,7 @@ for (const user of ["postgres", "app_owner"]) {
         const { proven, reasons } = await scene.prove();
         expect(proven).toBeUndefined();
         expect(reasons).toContain("clients-now");
-        child.stdin.end();
+        child.kill();
         await child.exited;
       },
       DEADLINE_MS,

@@ -38,6 +38,8 @@ export interface Engine {
   readonly name: string;
   readonly database: Database;
   readonly session: Session;
+  /** `server_version_num` of the server. */
+  readonly versionNumber: number;
   readonly events: Event[];
   /** Ids that were told before their COMMIT was sent. */
   readonly committing: string[];
@@ -73,6 +75,7 @@ export async function startEngine(cluster: Cluster, choices: EngineOptions = {})
   const interruption = new AbortController();
   const table = tableIn(schema);
   const ask = async (expression: string) => await cluster.psql(name, `SELECT ${expression}`);
+  const versionNumber = Number(await ask("current_setting('server_version_num')"));
   const options = {
     session,
     schema,
@@ -89,7 +92,7 @@ export async function startEngine(cluster: Cluster, choices: EngineOptions = {})
     await applyNative({
       ...options,
       segments,
-      serverVersionNumber: SERVER_15,
+      serverVersionNumber: versionNumber,
       onCommitting: async (id) => {
         committing.push(id);
       },
@@ -101,13 +104,14 @@ export async function startEngine(cluster: Cluster, choices: EngineOptions = {})
     name,
     database,
     session,
+    versionNumber,
     events,
     committing,
     interruption,
     options,
     ask,
     applySegments,
-    apply: async (texts, changes) => await applySegments(await cut(texts), changes),
+    apply: async (texts, changes) => await applySegments(await cut(texts, versionNumber), changes),
     async rows() {
       const rows = await cluster.psql(
         name,
