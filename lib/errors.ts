@@ -144,7 +144,15 @@ export interface ErrorFields {
   MIGRATION_FAILED: { migration: string; server: ServerMessage; location: ScriptLocation | undefined };
   MIGRATION_BROKE_TRANSACTION: { migration: string; reason: string };
   MIGRATION_LEFT_SESSION_CHANGED: { migration: string; reason: string };
-  PRISMA_CLI_FAILED: { exitCode: number | undefined; signal: string | undefined; output: string };
+  PRISMA_CLI_FAILED: {
+    exitCode: number | undefined;
+    signal: string | undefined;
+    output: string;
+    /** By the rows and not by the CLI's words: it may exit 0 over a script that never commits. */
+    problem: "failed" | "unfinished" | "other-database" | "unexplained";
+    /** The migration that is left unfinished. */
+    migration: string | undefined;
+  };
   COMMIT_UNKNOWN: { transactionId: string; reason: string };
   VERIFY_FAILED: { migrations: readonly string[] };
 

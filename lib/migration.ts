@@ -1,6 +1,6 @@
 /** Runs the chosen engine over what was prepared, and tells what it did as a result that the procedure can act on. */
 import type { MigrateResult } from "./deploy.ts";
-import { type AnyDeployError, DeployError } from "./errors.ts";
+import { type AnyDeployError, DeployError, type ErrorFields } from "./errors.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
 import type { NativeResult } from "./migrations/native-engine.ts";
 import type { PrismaRun, PrismaVerdict } from "./migrations/prisma-engine.ts";
@@ -73,7 +73,9 @@ async function migrateWithPrisma(migration: Migration, context: OperationContext
   const { database, session, prepared, history, point } = migration;
   const { settings, environment, signal, tell } = context;
   const { cli, scripts, plan } = prepared;
-  const { applyWithPrisma, judgePrismaRun, prismaSessions } = await import("./migrations/prisma-engine.ts");
+  const { applyWithPrisma, judgePrismaRun, prismaSessions, worksElsewhere } = await import(
+    "./migrations/prisma-engine.ts"
+  );
   if (cli === undefined) throw new Error("the Prisma CLI was not looked for");
   const run = await applyWithPrisma({
     cli,
@@ -91,20 +93,35 @@ async function migrateWithPrisma(migration: Migration, context: OperationContext
   const sessions = prismaSessions({ run, verdict, cliVersion: cli.version, target: settings.target });
   if (sessions === undefined) point.areSessionsCounted = false;
   else database.addSessions(sessions);
-  return describePrisma(verdict, run, signal);
+  const problem = problemOf(verdict, run, worksElsewhere(run.datasource, settings.target));
+  return describePrisma(verdict, run, problem, signal);
 }
 
-function describePrisma(verdict: PrismaVerdict, run: PrismaRun, signal: AbortSignal): MigrateResult {
+function describePrisma(
+  verdict: PrismaVerdict,
+  run: PrismaRun,
+  problem: PrismaProblem,
+  signal: AbortSignal,
+): MigrateResult {
   if (verdict.kind === "applied") return { kind: "applied", names: verdict.applied };
   const { exitCode, signal: endedBy, output, startError } = run;
-  const failed = new DeployError("PRISMA_CLI_FAILED", { exitCode, signal: endedBy, output: startError ?? output });
+  const migration = verdict.kind === "failed" ? verdict.row.name : undefined;
+  const fields = { exitCode, signal: endedBy, output: startError ?? output, problem, migration };
   return {
     kind: "failed",
-    error: run.interrupted ? signal.reason : failed,
+    error: run.interrupted ? signal.reason : new DeployError("PRISMA_CLI_FAILED", fields),
     transactionId: undefined,
     concurrent: undefined,
     hasUnsettledSessions: verdict.kind === "unknown",
   };
+}
+
+type PrismaProblem = ErrorFields["PRISMA_CLI_FAILED"]["problem"];
+
+function problemOf(verdict: PrismaVerdict, run: PrismaRun, isElsewhere: boolean): PrismaProblem {
+  if (isElsewhere) return "other-database";
+  if (verdict.kind === "unknown") return "unexplained";
+  return verdict.kind === "failed" && run.exitCode === 0 ? "unfinished" : "failed";
 }
 
 async function setStatementTimeout(session: Session, timeoutMs: number): Promise<void> {

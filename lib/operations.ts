@@ -6,7 +6,7 @@ import type { Backup } from "./backup/store.ts";
 import type { MigrateFailure, MigrateResult, Operations, Preparation, Remains } from "./deploy.ts";
 import { DeployError, hasCode } from "./errors.ts";
 import type { Report, Warning } from "./events.ts";
-import { readMigrationsFolder, readScripts } from "./migrations/folder.ts";
+import { type MigrationScript, readMigrationsFolder, readScripts } from "./migrations/folder.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
 import { makePlan, type Plan } from "./migrations/plan.ts";
 import { retryWhileUnavailable } from "./postgres/availability.ts";
@@ -86,6 +86,7 @@ class DatabaseOperations implements DeployOperations {
       ...settings,
       engine: settings.migrateEngine,
     });
+    if (await this.#waitForOrphans(plan)) return await this.readPlan();
     if (folder.names.length > 0) return plan;
     return { ...plan, warnings: [...plan.warnings, { about: "empty-folder", path: folder.path }] };
   }
@@ -95,8 +96,7 @@ class DatabaseOperations implements DeployOperations {
     const rows = this.#history?.rows.filter(({ rolledBackAt, finishedAt }) => !rolledBackAt && finishedAt) ?? [];
     const edited: string[] = [];
     for (const name of plan.applied) {
-      // An applied migration without its script is none of our business, as it is none of Prisma's.
-      const [script] = await readScripts(this.#context.settings.migrationsDirectory, [name]).catch(() => []);
+      const [script] = await readPresentScripts(this.#context.settings.migrationsDirectory, [name]);
       const stored = rows.filter((row) => row.name === name);
       if (script !== undefined && !stored.some((row) => isChecksumOf(row.checksum, script.text))) edited.push(name);
     }
@@ -207,6 +207,16 @@ class DatabaseOperations implements DeployOperations {
     }
   }
 
+  /** The engine of a Prisma CLI outlives a deploy that was killed, and holds no lock: what it does is not believed yet. */
+  async #waitForOrphans(plan: Plan): Promise<boolean> {
+    const names = [...plan.pending, ...plan.unfinished.map(({ name }) => name)];
+    if (!this.#isLocked || names.length === 0) return false;
+    const { waitForEngines } = await import("./migrations/prisma-engine.ts");
+    const { settings, signal, tell } = this.#context;
+    const scripts = await readPresentScripts(settings.migrationsDirectory, names);
+    return await waitForEngines(this.#current().session, scripts, { waitMs: settings.deployLockWaitMs, signal, tell });
+  }
+
   /**
    * The session that holds the lock. Where it was lost, a new one that has taken the lock again: then the old backend,
    * and whatever it was doing, has ended.
@@ -252,6 +262,12 @@ class DatabaseOperations implements DeployOperations {
       },
     };
   }
+}
+
+/** A migration without a readable script is refused when it is to be applied, and otherwise none of our business. */
+async function readPresentScripts(path: string, names: readonly string[]): Promise<MigrationScript[]> {
+  const scripts = await Promise.all(names.map((name) => readScripts(path, [name]).catch(() => [])));
+  return scripts.flat();
 }
 
 /** After a lost connection the server may be recovering from a crash: that is worth more than an impatient setting. */

@@ -54,9 +54,8 @@ export async function prepareDeploy(
   return { plan, server, scripts, ...engine, tools, warnings };
 }
 
-/** What is shown of the segments. */
+/** What is shown of the segments: none with Prisma's engine, which commits as it likes. */
 export function summarise(prepared: Prepared): SegmentSummary[] {
-  if (prepared.cli !== undefined) return [{ migrations: prepared.plan.pending, atomic: false }];
   return prepared.segments.map(({ scripts, mode }) => ({
     migrations: scripts.map(({ name }) => name),
     atomic: mode === "atomic",

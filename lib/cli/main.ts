@@ -28,7 +28,7 @@ export async function main(argv: readonly string[], environment: Environment): P
     if (request.help) return await printHelp(request.language);
     if (request.version) return printLine(VERSION);
     const settings = request.settings();
-    if (settings.command === "status") return await runStatus(settings, environment, console);
+    if (settings.command === "status") return await runStatus(settings, console);
     return await runDeploy(settings, environment, console);
   } catch (error) {
     return console.stop(error);
@@ -101,7 +101,12 @@ async function runDeploy(settings: Settings, environment: Environment, console: 
   const interruption = listenForSignals();
   const isDryRun = settings.command === "plan";
   const watched = isDryRun ? { tell: console.tell, stop: async () => {} } : watchDeploy(settings, console.tell);
-  const operations = makeOperations({ settings, environment, tell: watched.tell, signal: interruption.signal });
+  const operations = makeOperations({
+    settings,
+    environment: settings.childEnvironment,
+    tell: watched.tell,
+    signal: interruption.signal,
+  });
   let outcome: Outcome;
   try {
     const options = { version: VERSION, engine: settings.migrateEngine, dryRun: isDryRun };
@@ -138,10 +143,15 @@ function watchDeploy(settings: Settings, tell: Report): { readonly tell: Report;
   };
 }
 
-async function runStatus(settings: Settings, environment: Environment, console: Console): Promise<number> {
+async function runStatus(settings: Settings, console: Console): Promise<number> {
   const { readStatus } = await import("./status.ts");
   const interruption = listenForSignals();
-  const operations = makeOperations({ settings, environment, tell: console.tell, signal: interruption.signal });
+  const operations = makeOperations({
+    settings,
+    environment: settings.childEnvironment,
+    tell: console.tell,
+    signal: interruption.signal,
+  });
   const { renderStatus } = await import("../report/status.ts");
   const status = await readStatus(operations, console.tell).finally(() => operations.close());
   printLine(settings.json ? JSON.stringify(status) : renderStatus(status, await loadMessages(settings.language)));

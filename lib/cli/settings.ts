@@ -53,6 +53,8 @@ export interface Settings extends Omit<TableSettings, "databaseUrl" | "databaseU
   readonly target: ConnectionTarget;
   /** The variable that `target` came from. */
   readonly targetName: "DATABASE_URL" | "DIRECT_URL" | "DATABASE_URL_FILE";
+  /** What a child that reads the environment itself needs: ours with what the files add to it. */
+  readonly childEnvironment: Environment;
 }
 
 export const SETTINGS: SettingTable<TableSettings> = {
@@ -347,9 +349,12 @@ export function readRequest(argv: readonly string[], environment: Environment): 
       const connection = readConnection(settings, all);
       if (all.length > 0 || connection === undefined) throw new DeployError("SETTINGS_INVALID", { problems: all });
       const { databaseUrl: _url, databaseUrlFile: _file, directUrl: _direct, envFile: _env, ...rest } = settings;
+      const { target, targetName, databaseUrl } = connection;
       return {
         ...rest,
-        ...connection,
+        target,
+        targetName,
+        childEnvironment: { ...merged, DATABASE_URL: databaseUrl },
         backupDirectory: rest.backupDirectory || (existsSync("/app") ? "/app/backups" : "./backups"),
         command: rest.dryRun ? "plan" : ((given.command as CommandName | undefined) ?? "deploy"),
         appCommand: given.rest,
@@ -367,7 +372,7 @@ function selectSet(environment: Environment): Environment {
 function readConnection(
   settings: TableSettings,
   problems: SettingProblem[],
-): Pick<Settings, "target" | "targetName"> | undefined {
+): (Pick<Settings, "target" | "targetName"> & { readonly databaseUrl: string }) | undefined {
   const sources: { name: Settings["targetName"]; text: string }[] = [
     { name: "DIRECT_URL" as const, text: settings.directUrl },
     { name: "DATABASE_URL" as const, text: settings.databaseUrl },
@@ -392,7 +397,8 @@ function readConnection(
     problems.push({ kind: "invalid-url", name: source.name, reason: parsed.problem });
     return undefined;
   }
-  return { target: parsed.target, targetName: source.name };
+  const databaseUrl = sources.find(({ name }) => name !== "DIRECT_URL")?.text ?? "";
+  return { target: parsed.target, targetName: source.name, databaseUrl };
 }
 
 type EnvironmentFile = { readonly variables: Environment } | { readonly problem: SettingProblem };

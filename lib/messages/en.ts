@@ -19,7 +19,11 @@ export const en: Messages = {
     "up-to-date": () => ["✅ The database schema is up to date. No migration is needed."],
     "pending-found": ({ pending, segments }) => [
       "⚠️  Schema changes detected.",
-      detail(`Pending: ${count(pending.length, "migration")} in ${count(segments.length, "transaction")}`),
+      detail(
+        `Pending: ${count(pending.length, "migration")}${
+          segments.length === 0 ? "" : ` in ${count(segments.length, "transaction")}`
+        }`,
+      ),
       ...details(formatList(pending)),
     ],
     "backup-started": ({ reasons }) => [
@@ -92,8 +96,10 @@ export const en: Messages = {
     "invalid-index-dropped": ({ index }) => [
       detail(`Dropped the INVALID index that a failed CONCURRENTLY left behind: ${index}`),
     ],
-    "rolled-back": () => [
-      "↩️  The transaction was rolled back, so the database is as it was before the deploy. Nothing needs to be restored.",
+    "rolled-back": ({ transactionId }) => [
+      transactionId === undefined
+        ? "↩️  Nothing was left behind, so the database is as it was before the deploy. Nothing needs to be restored."
+        : "↩️  The transaction was rolled back, so the database is as it was before the deploy. Nothing needs to be restored.",
     ],
     "stopped-at-boundary": ({ applied, notApplied }) => [
       "⏸️  Stopped at a migration boundary. Every applied migration is whole.",
@@ -379,10 +385,22 @@ export const en: Messages = {
       details: [reason],
       next: ["Use SET LOCAL instead of SET."],
     }),
-    PRISMA_CLI_FAILED: ({ exitCode, signal, output }) => ({
-      summary: `prisma migrate deploy failed (${exitCode === undefined ? `signal ${signal ?? "?"}` : `exit code ${exitCode}`})`,
-      details: output.trim().split("\n").slice(-8),
-      next: ["Fix the Prisma error above."],
+    PRISMA_CLI_FAILED: ({ exitCode, signal, output, problem, migration }) => ({
+      summary: {
+        failed: `prisma migrate deploy failed (${exitCode === undefined ? `signal ${signal ?? "?"}` : `exit code ${exitCode}`})`,
+        unfinished: "Prisma reports success, but a migration was never committed",
+        "other-database": "The Prisma CLI worked on another database",
+        unexplained: "The result of prisma migrate deploy is not certain",
+      }[problem],
+      details: [
+        ...(migration === undefined ? [] : [`Unfinished migration: ${migration}`]),
+        ...output.trim().split("\n").slice(-8),
+      ],
+      next: [
+        problem === "other-database"
+          ? "Check that the URL in schema.prisma or prisma.config.ts is that of DATABASE_URL."
+          : "Check the output of Prisma above.",
+      ],
     }),
     COMMIT_UNKNOWN: ({ transactionId, reason }) => ({
       summary: `The outcome of the COMMIT is unknown (transaction ${transactionId})`,

@@ -18,7 +18,7 @@ export const ko: Messages = {
     "up-to-date": () => ["✅ 데이터베이스 스키마가 최신 상태입니다. 마이그레이션이 필요하지 않습니다."],
     "pending-found": ({ pending, segments }) => [
       "⚠️  스키마 변경사항이 감지되었습니다.",
-      detail(`적용 대기: ${pending.length}건, 트랜잭션: ${segments.length}개`),
+      detail(`적용 대기: ${pending.length}건${segments.length === 0 ? "" : `, 트랜잭션: ${segments.length}개`}`),
       ...details(formatList(pending)),
     ],
     "backup-started": ({ reasons }) => [
@@ -84,7 +84,11 @@ export const ko: Messages = {
     ],
     "prisma-output": ({ line }) => (line.trim() === "" ? [] : [detail(`prisma: ${line}`)]),
     "invalid-index-dropped": ({ index }) => [detail(`실패한 CONCURRENTLY가 남긴 INVALID 인덱스 삭제: ${index}`)],
-    "rolled-back": () => ["↩️  트랜잭션이 취소되어 데이터베이스는 배포 전 상태 그대로입니다. 복원이 필요하지 않습니다."],
+    "rolled-back": ({ transactionId }) => [
+      transactionId === undefined
+        ? "↩️  남은 변경이 없어 데이터베이스는 배포 전 상태 그대로입니다. 복원이 필요하지 않습니다."
+        : "↩️  트랜잭션이 취소되어 데이터베이스는 배포 전 상태 그대로입니다. 복원이 필요하지 않습니다.",
+    ],
     "stopped-at-boundary": ({ applied, notApplied }) => [
       "⏸️  마이그레이션 경계에서 멈췄습니다. 적용된 마이그레이션은 모두 온전합니다.",
       detail(`적용됨: ${applied.join(", ")}`),
@@ -365,10 +369,22 @@ export const ko: Messages = {
       details: [reason],
       next: ["SET 대신 SET LOCAL을 쓰십시오."],
     }),
-    PRISMA_CLI_FAILED: ({ exitCode, signal, output }) => ({
-      summary: `prisma migrate deploy 실패 (${exitCode === undefined ? `신호 ${signal ?? "?"}` : `종료 코드 ${exitCode}`})`,
-      details: output.trim().split("\n").slice(-8),
-      next: ["위의 Prisma 오류를 고치십시오."],
+    PRISMA_CLI_FAILED: ({ exitCode, signal, output, problem, migration }) => ({
+      summary: {
+        failed: `prisma migrate deploy 실패 (${exitCode === undefined ? `신호 ${signal ?? "?"}` : `종료 코드 ${exitCode}`})`,
+        unfinished: "Prisma는 성공이라고 하지만 커밋하지 않은 마이그레이션이 있음",
+        "other-database": "Prisma CLI가 다른 데이터베이스에서 실행됨",
+        unexplained: "prisma migrate deploy 결과를 확인할 수 없음",
+      }[problem],
+      details: [
+        ...(migration === undefined ? [] : [`끝나지 않은 마이그레이션: ${migration}`]),
+        ...output.trim().split("\n").slice(-8),
+      ],
+      next: [
+        problem === "other-database"
+          ? "schema.prisma 또는 prisma.config.ts 파일의 URL이 DATABASE_URL과 같은지 확인하십시오."
+          : "위의 Prisma 출력을 확인하십시오.",
+      ],
     }),
     COMMIT_UNKNOWN: ({ transactionId, reason }) => ({
       summary: `COMMIT 결과를 알 수 없음 (트랜잭션 ${transactionId})`,

@@ -22,6 +22,7 @@ export {
   prismaSessions,
   type SessionEvidence,
   type UnknownReason,
+  worksElsewhere,
 } from "./prisma-verdict.ts";
 
 export interface PrismaCli {

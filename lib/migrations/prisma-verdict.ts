@@ -146,6 +146,11 @@ export function prismaSessions({ run, verdict, cliVersion, target }: SessionEvid
   return isHere && (wroteHere || SAID_WHEN_CONNECTED.test(run.output)) ? SESSIONS_PER_RUN : undefined;
 }
 
+/** True when the CLI said that it works on another database than we do: then it has done nothing to ours. */
+export function worksElsewhere(said: Datasource | undefined, target: ConnectionTarget): boolean {
+  return said !== undefined && (said.database !== target.database || said.port !== target.port);
+}
+
 /** Another address of the same database may lead through a pooler, which opens as many sessions as it likes. */
 function isSameAddress(said: Datasource, target: ConnectionTarget, wroteHere: boolean): boolean {
   if (said.database !== target.database || said.port !== target.port) return false;

@@ -8,6 +8,7 @@
 import type { Socket } from "node:net";
 import postgres from "postgres";
 import { type AnyDeployError, DeployError, describeCause, isDeployError, type ServerMessage } from "../errors.ts";
+import { makeCommandCounter } from "./command-counter.ts";
 import { openSocket, sendCancelRequest } from "./connection.ts";
 import { connectionFailureOf, refusalOf } from "./connection-error.ts";
 import { type DriverOptions, type DriverWishes, driverOptions } from "./driver-options.ts";
@@ -65,11 +66,14 @@ export interface Session {
 /** What the server answered to a statement. */
 export class ServerError extends Error {
   readonly server: ServerMessage;
+  /** Statements of the script that had ended before the one that failed, as the server's parser counts them. */
+  readonly statementsBefore: number;
 
-  constructor(server: ServerMessage, options?: { cause?: unknown }) {
+  constructor(server: ServerMessage, options?: { cause?: unknown; statementsBefore?: number }) {
     super(server.message, options);
     this.name = "ServerError";
     this.server = server;
+    this.statementsBefore = options?.statementsBefore ?? 0;
   }
 }
 
@@ -122,6 +126,7 @@ class DriverSession implements Session {
   readonly #driver: Driver;
   readonly #connecting = new AbortController();
   readonly #waiting: Statement[] = [];
+  readonly #commands = makeCommandCounter();
   #running: Statement | undefined;
   #socket: Socket | undefined;
   #backend: Backend | undefined;
@@ -217,6 +222,7 @@ class DriverSession implements Session {
     const statement = this.#waiting.shift();
     if (statement === undefined) return;
     this.#running = statement;
+    this.#commands.reset();
     statement.pending = statement.send(this.#driver);
     statement.pending.then(
       (result) => this.#finish(statement, () => statement.resolve(result)),
@@ -244,7 +250,8 @@ class DriverSession implements Session {
     } else if (!this.#isConnected) {
       this.#end(server.message, refusalOf(this.#target, server, this.#waitedMs()));
     } else {
-      this.#finish(statement, () => statement.reject(new ServerError(server, { cause })));
+      const statementsBefore = this.#commands.count;
+      this.#finish(statement, () => statement.reject(new ServerError(server, { cause, statementsBefore })));
     }
   }
 
@@ -279,9 +286,10 @@ class DriverSession implements Session {
     return socket;
   }
 
-  /** What the driver keeps to itself: how to prove who we are, and the server's last words. */
+  /** What the driver keeps to itself: how to prove who we are, how far a script has come, the server's last words. */
   #look(piece: Uint8Array): void {
     this.#lastPiece = piece;
+    this.#commands.read(piece);
     if (piece[0] === AUTHENTICATION) this.#wantsScram = piece[8] === AUTHENTICATION_SASL_CONTINUE;
   }
 

@@ -194,6 +194,21 @@ describe("an atomic segment", () => {
     expect((await engine.apply([half])).kind).toBe("applied");
   });
 
+  test("the database's owner needs no further rights", async () => {
+    const cluster = await sharedCluster();
+    const owner = `owner_${crypto.randomUUID().slice(0, 8)}`;
+    await cluster.psql("postgres", `CREATE ROLE ${owner} LOGIN`);
+    const engine = await startEngine(cluster, {
+      name: await cluster.createDatabase({ owner }),
+      user: owner,
+      schema: "x",
+    });
+    const tables = `CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int REFERENCES a DEFERRABLE);`;
+    const result = await engine.apply([tables, "SET search_path = public;", "VACUUM a;", "CREATE TABLE c (id int);"]);
+    expect(result.kind).toBe("applied");
+    expect(await engine.ask("to_regclass('x.c') IS NOT NULL")).toBe("t");
+  });
+
   test("times of rows are microseconds, each later than the one before, even while the clock stands still", () => {
     const next = makeTimestamps(() => 1_700_000_000_000.25);
     expect([next(), next(), next()]).toEqual([

@@ -37,3 +37,23 @@ export async function closeGate(cluster: Cluster, database: string): Promise<Gat
     open: () => client.end(),
   };
 }
+
+/**
+ * A gate that needs nobody to be connected: a file of the server's machine, which a superuser may look for.
+ *
+ * @param path of a file that is not there; creating it lets everybody through
+ */
+export function waitForFile(path: string): string {
+  return `DO $gate$ BEGIN
+    WHILE (pg_stat_file('${path}', true)).size IS NULL LOOP PERFORM pg_sleep(0.02); END LOOP;
+  END $gate$;
+  `;
+}
+
+/** The backends that stand at a gate, seen from another database. */
+export async function readAtGate(cluster: Cluster, database: string): Promise<string> {
+  return await cluster.psql(
+    "postgres",
+    `SELECT pid FROM pg_stat_activity WHERE datname = '${database}' AND state = 'active' AND query LIKE '%$gate$%'`,
+  );
+}

@@ -129,6 +129,7 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
   "pending-found": [
     { kind: "pending-found", pending: two, segments },
     { kind: "pending-found", pending: many, segments },
+    { kind: "pending-found", pending: two, segments: [] },
   ],
   "backup-started": [
     { kind: "backup-started", format: "plain", reasons: [] },
@@ -250,9 +251,11 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   MIGRATION_BROKE_TRANSACTION: [{ migration: VALUE, reason: VALUE }],
   MIGRATION_LEFT_SESSION_CHANGED: [{ migration: VALUE, reason: VALUE }],
   PRISMA_CLI_FAILED: [
-    { exitCode: 1, signal: undefined, output: `${VALUE}\n` },
-    { exitCode: undefined, signal: VALUE, output: "" },
-    { exitCode: undefined, signal: undefined, output: "" },
+    { exitCode: 1, signal: undefined, output: `${VALUE}\n`, problem: "failed", migration: VALUE },
+    { exitCode: undefined, signal: VALUE, output: "", problem: "failed", migration: undefined },
+    { exitCode: undefined, signal: undefined, output: "", problem: "unexplained", migration: undefined },
+    { exitCode: 0, signal: undefined, output: "", problem: "unfinished", migration: VALUE },
+    { exitCode: 0, signal: undefined, output: "", problem: "other-database", migration: undefined },
   ],
   COMMIT_UNKNOWN: [{ transactionId: VALUE, reason: VALUE }],
   VERIFY_FAILED: [{ migrations: two }],
