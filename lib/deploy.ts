@@ -14,6 +14,8 @@ import type { Outcome } from "./outcome.ts";
 export interface Operations<Backup extends TakenBackup = TakenBackup> {
   /** Connects, waits for the database where it must, and reads history and folder. Changes nothing. */
   readPlan(): Promise<Plan>;
+  /** Why a deploy is refused, with what can be found out about it. Never throws. */
+  explain(problem: AnyDeployError): Promise<AnyDeployError>;
   takeLock(): Promise<void>;
   releaseLock(): Promise<void>;
   /** Everything that can be refused is refused here: scripts, their grammar, tools, rights, space, possible restores. */
@@ -69,6 +71,8 @@ export interface DeployOptions {
   readonly engine: "native" | "prisma";
   /** Tell what would be done, and do nothing. */
   readonly dryRun: boolean;
+  /** At a migration boundary: leave what is applied whole, or go back to the backup where that is proven safe. */
+  readonly onPartial: "stop" | "restore";
 }
 
 /** @throws DeployError where the deploy stops before it changed anything */
@@ -79,6 +83,9 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
   const seen = await operations.readPlan();
   if (isUpToDate(seen)) return tellUpToDate(seen, false, tell);
   if (options.dryRun) {
+    // What is unfinished is at work then, and not failed; what it will leave to do can't be known.
+    const isAtWork = seen.lockHeld && seen.unfinished.length > 0;
+    if (isAtWork) throw new DeployError("LOCK_NOT_ACQUIRED", { holder: undefined, waitedMs: 0 });
     await prepare(seen, operations, tell);
     return { kind: "planned" };
   }
@@ -104,7 +111,7 @@ async function deployLocked(options: DeployOptions, operations: Operations, tell
   tell({ kind: "migration-started", engine: options.engine });
   const startedMs = performance.now();
   const result = await operations.migrate().catch(asMigrateFailure);
-  if (result.kind === "failed") return await recover(result, plan, backup, operations, tell);
+  if (result.kind === "failed") return await recover(result, options, plan, backup, operations, tell);
 
   // After the last COMMIT nothing restores by itself: what fails from here on can't undo a good deploy.
   const unverified = await verify(result.names, operations, tell);
@@ -117,7 +124,7 @@ async function deployLocked(options: DeployOptions, operations: Operations, tell
 }
 
 async function prepare(plan: Plan, operations: Operations, tell: Report): Promise<void> {
-  if (plan.problem !== undefined) throw plan.problem;
+  if (plan.problem !== undefined) throw await operations.explain(plan.problem);
   const { segments, warnings } = await operations.prepare(plan);
   tell({ kind: "pending-found", pending: plan.pending, segments });
   for (const warning of [...plan.warnings, ...warnings]) tell({ kind: "warning", warning });
@@ -126,15 +133,20 @@ async function prepare(plan: Plan, operations: Operations, tell: Report): Promis
 /** The recovery ladder, cheapest rung first. Each "as before" is said only after it was checked. */
 async function recover(
   failure: MigrateFailure,
+  { onPartial }: DeployOptions,
   plan: Plan,
   backup: TakenBackup,
   operations: Operations,
   tell: Report,
 ): Promise<Outcome> {
   tell({ kind: "migration-failed", error: failure.error });
+  let boundary: readonly string[] = [];
   try {
     const remains = await operations.settle(failure);
-    if (remains.kind === "nothing") return stopClean(failure, remains.applied, plan, backup, tell);
+    if (remains.kind === "nothing") {
+      boundary = remains.applied;
+      if (boundary.length === 0 || onPartial === "stop") return stopClean(failure, boundary, plan, backup, tell);
+    }
     await operations.proveAlone();
     tell({ kind: "restore-started", backupPath: backup.path });
     const startedMs = performance.now();
@@ -143,7 +155,11 @@ async function recover(
     return { kind: "restored", failure: failure.error, backupPath: backup.path };
   } catch (recoveryFailure) {
     const known = asDeployError(recoveryFailure, "restore");
-    if (known.code === "RESTORE_NOT_PROVEN") tell({ kind: "restore-not-proven", reasons: known.fields.reasons });
+    if (known.code === "RESTORE_NOT_PROVEN") {
+      tell({ kind: "restore-not-proven", reasons: known.fields.reasons });
+      // A restore that is not proven has changed nothing, so the boundary still stands.
+      if (boundary.length > 0) return stopClean(failure, boundary, plan, backup, tell);
+    }
     return await unresolved(failure.error, [known], backup, operations);
   }
 }
@@ -206,8 +222,8 @@ function asMigrateFailure(cause: unknown): MigrateResult {
 /** A bug while recovering must not hide what failed first: both are kept, and a person is called. */
 function asDeployError(cause: unknown, during: "migrate" | "restore" | "verify"): AnyDeployError {
   if (isDeployError(cause)) return cause;
-  const reason = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
-  return new DeployError("RESTORE_FAILED", { tool: during, exitCode: undefined, output: reason }, { cause });
+  const stack = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
+  return new DeployError("UNEXPECTED", { during, stack }, { cause });
 }
 
 function warningAbout(about: "prune" | "unlock", cause: unknown): Warning {

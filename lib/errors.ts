@@ -3,6 +3,7 @@
  *
  * Words are put to a code in `messages/`, its exit code is in `outcome.ts`; a code without either is a compile error.
  */
+import type { Choice, Diagnosis } from "./migrations/diagnosis.ts";
 import type { ClusterDigests } from "./restore/mark.ts";
 import type { InPlaceReason, PlainReason } from "./restore/plan.ts";
 import type { ProofReason } from "./restore/proof.ts";
@@ -16,7 +17,16 @@ export type SettingProblem =
   | { readonly kind: "unknown-command"; readonly command: string; readonly nearest: string | undefined }
   /** A second word where only one command can stand. */
   | { readonly kind: "surplus"; readonly argument: string }
-  | { readonly kind: "missing"; readonly name: string }
+  /** `elsewhere`: a file of the project names another variable for the same thing. */
+  | {
+      readonly kind: "missing";
+      readonly name: string;
+      readonly elsewhere?: { readonly path: string; readonly variable: string } | undefined;
+    }
+  /** Exactly one of them has to be given. */
+  | { readonly kind: "one-of-flags"; readonly flags: readonly string[] }
+  /** A flag of other commands. */
+  | { readonly kind: "only-with"; readonly flag: string; readonly commands: readonly string[] }
   | { readonly kind: "missing-value"; readonly flag: string }
   | { readonly kind: "unexpected-value"; readonly flag: string }
   | { readonly kind: "invalid"; readonly name: string; readonly value: string; readonly expected: SettingExpectation }
@@ -77,16 +87,26 @@ export interface ScriptLocation {
   readonly excerpt: readonly { readonly line: number; readonly text: string }[];
 }
 
+/** A folder of migrations, and what made us look there. */
+export interface MigrationsDirectoryHint {
+  readonly path: string;
+  /** The file that names it. Undefined where it is simply there. */
+  readonly namedBy: string | undefined;
+}
+
 export interface FailedMigration {
   readonly name: string;
   /** ISO 8601, as the row says. */
   readonly startedAt: string;
+  /** What of its script is in the database. Absent where nobody has looked, or there is no script. */
+  readonly diagnosis?: Diagnosis | undefined;
 }
 
 export interface ErrorFields {
   // Settings and folder: exit 2
   SETTINGS_INVALID: { problems: readonly SettingProblem[] };
-  MIGRATIONS_DIR_NOT_FOUND: { path: string };
+  /** `candidates`: folders of the project that look like the one that is meant, as values of MIGRATIONS_DIR. */
+  MIGRATIONS_DIR_NOT_FOUND: { path: string; candidates?: readonly MigrationsDirectoryHint[] | undefined };
   MIGRATIONS_DIR_UNREADABLE: { path: string; reason: string };
 
   // The history does not allow a deploy: exit 3
@@ -101,6 +121,13 @@ export interface ErrorFields {
   HISTORY_EDITED: { migrations: readonly string[] };
   HISTORY_MISSING: { migrations: readonly string[] };
   LEDGER_UNSUPPORTED: { schema: string };
+  RESOLVE_SCRIPT_NOT_FOUND: { migration: string };
+  RESOLVE_ALREADY_APPLIED: { migration: string };
+  RESOLVE_NEVER_APPLIED: { migration: string };
+  RESOLVE_NOT_FAILED: { migration: string };
+  /** The catalog says otherwise; `diagnoses` are those that do. */
+  RESOLVE_CONTRADICTED: { choice: Choice; command: "resolve" | "baseline"; diagnoses: readonly Diagnosis[] };
+  BASELINE_CONTRADICTED: { failed: readonly string[]; rolledBack: readonly string[]; deployed: readonly string[] };
 
   // Preflight and backup: exit 4
   TOOL_NOT_FOUND: { tool: string };
@@ -141,7 +168,14 @@ export interface ErrorFields {
   INTERRUPTED: { signal: "SIGINT" | "SIGTERM" };
 
   // A migration: 5, 6 or 8, told by the outcome and not by the code
-  MIGRATION_FAILED: { migration: string; server: ServerMessage; location: ScriptLocation | undefined };
+  MIGRATION_FAILED: {
+    migration: string;
+    /** Of its script. */
+    path: string;
+    server: ServerMessage;
+    /** Of the statement that failed. Undefined where it was not a statement, but a check of what they have left. */
+    location: ScriptLocation | undefined;
+  };
   MIGRATION_BROKE_TRANSACTION: { migration: string; reason: string };
   MIGRATION_LEFT_SESSION_CHANGED: { migration: string; reason: string };
   PRISMA_CLI_FAILED: {
@@ -155,6 +189,9 @@ export interface ErrorFields {
   };
   COMMIT_UNKNOWN: { transactionId: string; reason: string };
   VERIFY_FAILED: { migrations: readonly string[] };
+
+  // A bug of ours in the middle of a deploy: the database is looked at all the same
+  UNEXPECTED: { during: "migrate" | "restore" | "verify"; stack: string };
 
   // Recovery: 6
   RESTORE_FAILED: { tool: string; exitCode: number | undefined; output: string };

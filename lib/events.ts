@@ -2,6 +2,8 @@
  * What the procedure tells while it works, as data. `report/human.ts` puts words to it, `report/json.ts` prints it as it is.
  */
 import type { AnyDeployError, LockHolder, RestoreReason } from "./errors.ts";
+import type { LockWait, LongWork } from "./migrations/activity.ts";
+import type { Diagnosis } from "./migrations/diagnosis.ts";
 import type { SegmentReason } from "./migrations/segments.ts";
 import type { Rung } from "./restore/plan.ts";
 
@@ -36,6 +38,22 @@ export type Event =
       readonly rungs: readonly ("rollback" | Rung)[];
       readonly reasons: readonly RestoreReason[];
     }
+  /** Its script is sent now; again where its segment is tried again. */
+  | { readonly kind: "migration-running"; readonly name: string }
+  /** About once a second while one runs; a log shows few of them. */
+  | {
+      readonly kind: "migration-progress";
+      readonly name: string;
+      /** Its place among the pending ones, from 1 on. */
+      readonly number: number;
+      readonly total: number;
+      /** Since this try of it began. */
+      readonly runningMs: number;
+      /** Since the first migration of the deploy began. */
+      readonly elapsedMs: number;
+      readonly waiting: LockWait | undefined;
+      readonly work: LongWork | undefined;
+    }
   | { readonly kind: "migration-applied"; readonly name: string; readonly durationMs: number }
   | { readonly kind: "notice"; readonly severity: string; readonly message: string }
   | {
@@ -61,6 +79,8 @@ export type Event =
     }
   | { readonly kind: "restore-not-proven"; readonly reasons: readonly RestoreReason[] }
   | { readonly kind: "pruned"; readonly paths: readonly string[]; readonly kept: number }
+  /** `resolve`, `baseline`: what of the scripts is in the database. */
+  | { readonly kind: "diagnosed"; readonly diagnoses: readonly Diagnosis[] }
   | { readonly kind: "warning"; readonly warning: Warning };
 
 export interface SegmentSummary {

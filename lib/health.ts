@@ -145,9 +145,7 @@ async function readDatabase(
     return { error: known };
   } finally {
     clearTimeout(timer);
-    const closing = session.close();
-    // Bun has sent the farewell by now, and nobody has to wait until the server has read it. Node encrypts it later.
-    if (typeof Bun === "undefined") await closing;
+    await session.leave();
   }
 }
 

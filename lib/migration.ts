@@ -5,7 +5,8 @@ import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.
 import type { NativeResult } from "./migrations/native-engine.ts";
 import type { PrismaRun, PrismaVerdict } from "./migrations/prisma-engine.ts";
 import type { Segment } from "./migrations/segments.ts";
-import type { OperationContext } from "./operations.ts";
+import type { MigrationWatch } from "./migrations/watch.ts";
+import type { OperationContext, OperationSettings } from "./operations.ts";
 import type { Database } from "./postgres/database.ts";
 import type { Session } from "./postgres/session.ts";
 import type { Prepared } from "./preflight.ts";
@@ -28,7 +29,59 @@ const NO_DEADLINE_MS = 2 ** 31 - 1;
 /** @throws only for a bug, or where the database can't be asked; what is then true of it is found out by `settle` */
 export async function migrate(migration: Migration, context: OperationContext): Promise<MigrateResult> {
   const { cli } = migration.prepared;
-  return cli === undefined ? await migrateNatively(migration, context) : await migrateWithPrisma(migration, context);
+  const watch = await startWatch(migration, context);
+  const watched = { ...context, tell: watch.tell };
+  try {
+    return await (cli === undefined ? migrateNatively(migration, watched) : migrateWithPrisma(migration, watched));
+  } finally {
+    // Before anything is proven: its session is one that nobody must mistake for a stranger's.
+    await watch.close();
+  }
+}
+
+/** Looks at the backend that migrates: ours, or that of Prisma's engine, which is recognised by what it runs. */
+async function startWatch(
+  { database, session, prepared }: Migration,
+  { settings, tell }: OperationContext,
+): Promise<MigrationWatch> {
+  const { watchMigration } = await import("./migrations/watch.ts");
+  const { cli, scripts, plan } = prepared;
+  const options = { openSession: () => database.open("watch"), migrations: plan.pending, tell };
+  if (cli === undefined) {
+    const pid = await readBackendPid(session);
+    const findBackend = async () => (pid === undefined ? undefined : { pid, migration: undefined });
+    return watchMigration({ ...options, findBackend, lockTimeoutMs: settings.lockTimeoutMs });
+  }
+  const { readEngineSessions } = await import("./migrations/prisma-engine.ts");
+  const findBackend = async (watcher: Session) => {
+    const [engine] = await readEngineSessions(watcher, scripts);
+    const running = scripts.find(({ text }) => engine !== undefined && text.includes(engine.query.trim()));
+    return engine && { pid: engine.pid, migration: running?.name };
+  };
+  // The CLI waits for locks without an end.
+  return watchMigration({ ...options, findBackend, lockTimeoutMs: 0 });
+}
+
+/** Undefined where the session is gone, which is for the engine to find out. */
+async function readBackendPid(session: Session): Promise<number | undefined> {
+  const options = { during: "read the backend's number", deadlineMs: QUERY_DEADLINE_MS };
+  const [row] = await session.query<{ pid: number }>(`SELECT pg_backend_pid() AS "pid"`, options).catch(() => []);
+  return row?.pid;
+}
+
+/**
+ * After a lost connection: the rows tell whether all of it was committed, since each is in its script's transaction.
+ * The session has got the lock that the old backend held, so that one has ended.
+ */
+export async function settleLost(
+  { session, history, prepared }: Migration,
+  result: MigrateResult,
+  settings: OperationSettings,
+): Promise<MigrateResult> {
+  const { judgePrismaRun } = await import("./migrations/prisma-verdict.ts");
+  const after = await readHistory(session, settings.target.schema ?? DEFAULT_SCHEMA, QUERY_DEADLINE_MS);
+  const verdict = judgePrismaRun(history.rows, after.rows, prepared.plan.pending, { lingering: [] });
+  return verdict.kind === "applied" ? { kind: "applied", names: verdict.applied } : result;
 }
 
 async function migrateNatively(migration: Migration, context: OperationContext): Promise<MigrateResult> {

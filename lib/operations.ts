@@ -4,13 +4,14 @@
  */
 import type { Backup } from "./backup/store.ts";
 import type { MigrateFailure, MigrateResult, Operations, Preparation, Remains } from "./deploy.ts";
-import { DeployError, hasCode } from "./errors.ts";
+import { type AnyDeployError, DeployError, hasCode } from "./errors.ts";
 import type { Report, Warning } from "./events.ts";
-import { type MigrationScript, readMigrationsFolder, readScripts } from "./migrations/folder.ts";
+import { readMigrationsFolder, readPresentScripts } from "./migrations/folder.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
 import { makePlan, type Plan } from "./migrations/plan.ts";
 import { retryWhileUnavailable } from "./postgres/availability.ts";
 import { type Database, makeDatabase } from "./postgres/database.ts";
+import { untilInterrupted } from "./postgres/interruption.ts";
 import type { Session } from "./postgres/session.ts";
 import type { ConnectionTarget } from "./postgres/url.ts";
 import type { Prepared } from "./preflight.ts";
@@ -50,11 +51,11 @@ export interface OperationContext {
 export interface DeployOperations extends Operations<Backup> {
   /** Names of applied migrations whose script is no longer the one that was applied. */
   readEdited(plan: Plan): Promise<readonly string[]>;
-  /** Closes every session. Never throws. */
+  /** Ends every session, and waits for nobody: the program is about to end. Never throws. */
   close(): Promise<void>;
 }
 
-const MINIMUM_SERVER = { versionNumber: 130_000, version: "13" } as const;
+export const MINIMUM_SERVER = { versionNumber: 130_000, version: "13" } as const;
 const READ_DEADLINE_MS = 60_000;
 
 export function makeOperations(context: OperationContext): DeployOperations {
@@ -81,7 +82,11 @@ class DatabaseOperations implements DeployOperations {
     const folder = readMigrationsFolder(settings.migrationsDirectory);
     // Under the lock a lost session is a lost lock: nothing may go on by another one.
     const waitMs = this.#isLocked ? 0 : settings.databaseWaitMs;
-    this.#history = await retryWhileUnavailable(() => this.#readHistory(), { waitMs, signal, tell });
+    this.#history = await untilInterrupted(
+      signal,
+      () => [this.#session],
+      () => retryWhileUnavailable(() => this.#readHistory(), { waitMs, signal, tell }),
+    );
     const plan = makePlan(this.#history, folder.names, settings.target.schema ?? DEFAULT_SCHEMA, {
       ...settings,
       engine: settings.migrateEngine,
@@ -101,6 +106,13 @@ class DatabaseOperations implements DeployOperations {
       if (script !== undefined && !stored.some((row) => isChecksumOf(row.checksum, script.text))) edited.push(name);
     }
     return edited;
+  }
+
+  async explain(problem: AnyDeployError): Promise<AnyDeployError> {
+    if (problem.code !== "HISTORY_FAILED") return problem;
+    const { explainFailed } = await import("./migrations/failed-explanation.ts");
+    const { history, session } = this.#current();
+    return await explainFailed(problem, history, session, this.#context.settings);
   }
 
   async takeLock(): Promise<void> {
@@ -130,7 +142,11 @@ class DatabaseOperations implements DeployOperations {
       throw new DeployError("HISTORY_EDITED", { migrations: edited });
     }
     const { history, session } = this.#current();
-    this.#prepared = await prepareDeploy(plan, history.server, session, settings, environment);
+    this.#prepared = await untilInterrupted(
+      signal,
+      () => [session],
+      () => prepareDeploy(plan, history.server, session, settings, environment),
+    );
     const warnings: Warning[] = edited.length > 0 ? [{ about: "edited", migrations: edited }] : [];
     return { segments: summarise(this.#prepared), warnings: [...warnings, ...this.#prepared.warnings] };
   }
@@ -144,9 +160,13 @@ class DatabaseOperations implements DeployOperations {
 
   async migrate(): Promise<MigrateResult> {
     this.#context.signal.throwIfAborted();
-    const { migrate } = await import("./migration.ts");
+    const { migrate, settleLost } = await import("./migration.ts");
     const { history, session, prepared, point } = this.#current();
-    return await migrate({ database: this.#database, session, prepared, history, point }, this.#context);
+    const migration = { database: this.#database, session, prepared, history, point };
+    const result = await migrate(migration, this.#context);
+    if (result.kind === "applied" || session.isOpen) return result;
+    // What was lost may be the answer to the last COMMIT.
+    return await settleLost({ ...migration, session: await this.#lockedSession() }, result, this.#context.settings);
   }
 
   async verify(applied: readonly string[]): Promise<readonly Warning[]> {
@@ -186,7 +206,7 @@ class DatabaseOperations implements DeployOperations {
   }
 
   async close(): Promise<void> {
-    await this.#session?.close();
+    await this.#session?.leave();
   }
 
   async #readHistory(): Promise<History> {
@@ -262,12 +282,6 @@ class DatabaseOperations implements DeployOperations {
       },
     };
   }
-}
-
-/** A migration without a readable script is refused when it is to be applied, and otherwise none of our business. */
-async function readPresentScripts(path: string, names: readonly string[]): Promise<MigrationScript[]> {
-  const scripts = await Promise.all(names.map((name) => readScripts(path, [name]).catch(() => [])));
-  return scripts.flat();
 }
 
 /** After a lost connection the server may be recovering from a crash: that is worth more than an impatient setting. */

@@ -49,6 +49,12 @@ const ERROR_EXIT_CODES: { readonly [C in ErrorCode]: number } = {
   HISTORY_EDITED: 3,
   HISTORY_MISSING: 3,
   LEDGER_UNSUPPORTED: 3,
+  RESOLVE_SCRIPT_NOT_FOUND: 3,
+  RESOLVE_ALREADY_APPLIED: 3,
+  RESOLVE_NEVER_APPLIED: 3,
+  RESOLVE_NOT_FAILED: 3,
+  RESOLVE_CONTRADICTED: 3,
+  BASELINE_CONTRADICTED: 3,
 
   TOOL_NOT_FOUND: 4,
   TOOL_TOO_OLD: 4,
@@ -80,6 +86,8 @@ const ERROR_EXIT_CODES: { readonly [C in ErrorCode]: number } = {
   APP_NOT_FOUND: 127,
   APP_NOT_EXECUTABLE: 126,
   INTERRUPTED: 143,
+
+  UNEXPECTED: 1,
 
   MIGRATION_FAILED: 6,
   MIGRATION_BROKE_TRANSACTION: 6,
@@ -117,7 +125,7 @@ export function exitCodeOf(outcome: Outcome): number {
 export function stateOfError(error: AnyDeployError): DatabaseState {
   const exitCode = exitCodeOfError(error);
   if (exitCode === 126 || exitCode === 127) return "migrated";
-  return exitCode === 6 ? "unknown" : "untouched";
+  return exitCode === 6 || exitCode === 1 ? "unknown" : "untouched";
 }
 
 export function stateOf(outcome: Outcome): DatabaseState {

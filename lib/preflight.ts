@@ -81,12 +81,13 @@ async function prepareEngine(
 
 /** A script that no server of this version can parse is refused while nothing has been touched. */
 async function refuseUnparsed(scripts: readonly AnalysedScript[]): Promise<void> {
-  const broken = scripts.find(({ facts }) => facts.parseError !== undefined);
-  if (broken?.facts.parseError === undefined) return;
+  // Without a position the parser has given up on something that may well be valid.
+  const broken = scripts.find(({ facts }) => facts.parseError?.position !== undefined);
+  if (broken?.facts.parseError?.position === undefined) return;
   const { makeScriptLocation } = await import("./migrations/script-location.ts");
   const { message, position } = broken.facts.parseError;
   const server = { sqlState: "42601", message, detail: undefined, hint: undefined, position, where: undefined };
-  const location = position === undefined ? undefined : makeScriptLocation(broken.path, broken.text, position);
+  const location = makeScriptLocation(broken.path, broken.text, position);
   throw new DeployError("SCRIPT_INVALID", { migration: broken.name, server, location });
 }
 

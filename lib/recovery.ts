@@ -11,6 +11,7 @@ import { judgePrismaRun } from "./migrations/prisma-verdict.ts";
 import type { Segment } from "./migrations/segments.ts";
 import type { OperationContext, OperationSettings } from "./operations.ts";
 import type { Database } from "./postgres/database.ts";
+import { untilInterrupted } from "./postgres/interruption.ts";
 import type { Session } from "./postgres/session.ts";
 import { formatServerVersion } from "./postgres/tool-choice.ts";
 import type { Prepared } from "./preflight.ts";
@@ -44,7 +45,12 @@ export async function takeRecoveryPoint(
   const coordinator = await database.open("backup");
   try {
     const historySchema = history.schema ?? settings.target.schema ?? DEFAULT_SCHEMA;
-    const mark = await takeMark({ database, coordinator, sessions: [session], historySchema });
+    // It waits for whoever holds a table for himself alone.
+    const mark = await untilInterrupted(
+      signal,
+      () => [coordinator, session],
+      () => takeMark({ database, coordinator, sessions: [session], historySchema }),
+    );
     const restorePlan = chooseRestore(mark.facts, { format: settings.backupFormat });
     const point = { mark, restorePlan, ownTransactionIds: [], areSessionsCounted: true };
     tell({ kind: "restore-plan", ...summariseRestore(prepared, restorePlan) });

@@ -23,6 +23,28 @@ const embeddedGrammar: Bun.BunPlugin = {
   },
 };
 
+/**
+ * The driver imports `tls`, `crypto`, `stream` and others for what a session needs now and then, or never with a socket
+ * of ours. To load them takes half as long as a whole start: so each is loaded when something of it is asked for.
+ */
+const lateDriverImports: Bun.BunPlugin = {
+  name: "late-driver-imports",
+  setup(builder) {
+    builder.onLoad({ filter: /[\\/]node_modules[\\/]postgres[\\/]src[\\/]\w+\.js$/ }, async ({ path }) => {
+      const source = await Bun.file(path).text();
+      const contents = source
+        .replace(
+          /^import (\w+) from '(\w+)'$/gm,
+          "const $1 = new Proxy({}, { get: (_, name) => require('node:$2')[name] })",
+        )
+        .replace(/^import \{ performance \} from 'perf_hooks'$/m, "const { performance } = globalThis");
+      const left = /^import .* from '(?!\.).*'$/m.exec(contents)?.[0];
+      if (left !== undefined) throw new Error(`${path}: what is to become of "${left}"?`);
+      return { contents, loader: "js" };
+    });
+  },
+};
+
 const { values } = parseArgs({ options: { target: { type: "string", multiple: true } } });
 for (const target of values.target ?? [undefined]) {
   for (const program of PROGRAMS) await build(program, selectTarget(target));
@@ -52,7 +74,7 @@ async function build(program: string, target: Target | undefined): Promise<void>
       // Halves the time of a start; what is imported only when it is needed stays unread thanks to the splitting.
       bytecode: true,
       splitting: true,
-      plugins: [embeddedGrammar],
+      plugins: [embeddedGrammar, lateDriverImports],
       // Of the grammar's loader: the folder that it was built in is of no use to it, and nobody's business.
       define: { __dirname: '"/"', __filename: '"/"' },
       compile: {

@@ -1,6 +1,6 @@
 /** Numbers and lists as people read them. */
 import { describe, expect, test } from "bun:test";
-import { formatBytes, formatDuration, formatList } from "../lib/messages/format.ts";
+import { formatBytes, formatDuration, formatList, formatNames } from "../lib/messages/format.ts";
 
 describe("a size", () => {
   test.each([
@@ -63,5 +63,17 @@ describe("a list", () => {
       `  item ${count - 1}`,
       `  item ${count}`,
     ]);
+  });
+});
+
+describe("names on one line", () => {
+  const numbered = (count: number) => Array.from({ length: count }, (_, index) => `n${index + 1}`);
+
+  test("up to ten are all there", () => {
+    expect(formatNames(numbered(10))).toBe(numbered(10).join(", "));
+  });
+
+  test.each([11, 1000])("of %d the ends, and the number of the others", (count) => {
+    expect(formatNames(numbered(count))).toBe(`n1, n2, n3, ... (+${count - 5}), n${count - 1}, n${count}`);
   });
 });

@@ -217,6 +217,7 @@ function allTexts(messages: Messages): Map<string, readonly string[]> {
     // Output of a child that said nothing is one empty line.
     add(`error ${code}`, [summary, ...details.filter((line) => line !== ""), ...next]);
   }
+  for (const [kind, lines] of Object.entries(messages.hints)) add(`hint ${kind}`, lines);
   for (const problem of Object.values(PROBLEMS).flat())
     add(`problem ${problem.kind}`, [messages.settingProblem(problem)]);
   for (const [state, words] of Object.entries(messages.states)) add(`state ${state}`, [words]);
@@ -224,6 +225,12 @@ function allTexts(messages: Messages): Map<string, readonly string[]> {
     add(`status ${key}`, [typeof words === "string" ? words : words(4242)]);
   }
   for (const [command, words] of Object.entries(messages.commandHelp)) add(`help ${command}`, [words]);
+  for (const [key, words] of Object.entries({ ...messages.diagnosis.verdicts, ...messages.diagnosis.proposals })) {
+    add(`diagnosis ${key}`, [words]);
+  }
+  for (const [key, words] of Object.entries(messages.resolution)) {
+    add(`resolution ${key}`, [typeof words === "string" ? words : words(4242)]);
+  }
   const { stopped, code, ...labels } = messages.labels;
   add("label stopped", [stopped(VALUE)]);
   add("label code", [code(VALUE, 5)]);

@@ -25,6 +25,12 @@ const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
     "HISTORY_EDITED",
     "HISTORY_MISSING",
     "LEDGER_UNSUPPORTED",
+    "RESOLVE_SCRIPT_NOT_FOUND",
+    "RESOLVE_ALREADY_APPLIED",
+    "RESOLVE_NEVER_APPLIED",
+    "RESOLVE_NOT_FAILED",
+    "RESOLVE_CONTRADICTED",
+    "BASELINE_CONTRADICTED",
   ],
   4: [
     "TOOL_NOT_FOUND",

@@ -1,10 +1,14 @@
 /** What a restore writes for others: the list that pg_restore works by, and the commands that a person copies. */
 import { describe, expect, test } from "bun:test";
+import { mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Manifest } from "../lib/backup/manifest.ts";
 import { parseConnectionUrl } from "../lib/postgres/url.ts";
 import { selectEntries } from "../lib/restore/contents-list.ts";
 import { makeInstructions } from "../lib/restore/instructions.ts";
+import { removeLeftovers } from "../lib/restore/leftovers.ts";
 import { listClusterChanges } from "../lib/restore/mark.ts";
+import { temporaryDirectory } from "./support/cluster.ts";
 
 const SURVIVORS = {
   entries: ["3079 16500", "2615 2200", "1259 17000", "0 17000", "6104 17100"],
@@ -106,4 +110,17 @@ test("changes of what all databases share are told by kind", () => {
   const before = { roles: "a", memberships: "b", databases: "c", tablespaces: "d", settings: "e" };
   expect(listClusterChanges(before, before)).toEqual([]);
   expect(listClusterChanges(before, { ...before, roles: "x", settings: "y" })).toEqual(["roles", "settings"]);
+});
+
+test("only old working folders of killed restores are removed", async () => {
+  const directory = temporaryDirectory();
+  for (const name of [".restore-old", ".restore-young", "backup_20241219_143022", ".restored"]) {
+    mkdirSync(join(directory, name));
+    writeFileSync(join(directory, name, "dump.sql"), "rows");
+  }
+  const now = new Date(statSync(join(directory, ".restore-young")).mtimeMs + 1000);
+  for (const name of [".restore-old", ".restored"]) utimesSync(join(directory, name), 0, 0);
+  expect(await removeLeftovers(directory, now)).toEqual([join(directory, ".restore-old")]);
+  expect(readdirSync(directory).sort()).toEqual([".restore-young", ".restored", "backup_20241219_143022"]);
+  expect(await removeLeftovers(join(directory, "missing"), now)).toEqual([]);
 });

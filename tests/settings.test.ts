@@ -15,6 +15,8 @@ const REQUIRED = { DATABASE_URL: URL };
 type Row = {
   readonly environment?: string;
   readonly flag?: string;
+  /** The one that the flag is for, where it is not for all. */
+  readonly command?: string;
   readonly default: unknown;
   /** Texts and what they mean. */
   readonly valid: Readonly<Record<string, unknown>>;
@@ -85,6 +87,7 @@ const ROWS: { readonly [K in keyof typeof SETTINGS & keyof Settings]: Row } = {
   backupRetentionDays: { environment: "BACKUP_RETENTION_DAYS", flag: "backup-retention-days", ...wholeNumber(0, 30) },
   backupMinimumKeep: { environment: "BACKUP_MIN_KEEP", flag: "backup-min-keep", ...wholeNumber(1, 3) },
   acceptManualRestore: { environment: "ACCEPT_MANUAL_RESTORE", flag: "accept-manual-restore", ...SWITCH },
+  onPartial: { environment: "ON_PARTIAL", flag: "on-partial", ...choice("stop", "restore") },
   databaseWaitMs: { environment: "DATABASE_WAIT", flag: "wait", default: 30_000, ...DURATION },
   deployLockWaitMs: { environment: "DEPLOY_LOCK_WAIT", flag: "lock-wait", default: 900_000, ...DURATION },
   lockTimeoutMs: { environment: "LOCK_TIMEOUT", flag: "lock-timeout", default: 3000, ...DURATION },
@@ -105,6 +108,9 @@ const ROWS: { readonly [K in keyof typeof SETTINGS & keyof Settings]: Row } = {
     invalid: ["http", "-1"],
     expected: { kind: "whole-number", minimum: 0 },
   },
+  applied: { flag: "applied", command: "resolve", default: "", valid: { "20240101_한글 이름": "20240101_한글 이름" } },
+  rolledBack: { flag: "rolled-back", command: "resolve", default: "", valid: { "1_a": "1_a" } },
+  force: { flag: "force", command: "baseline", default: false, valid: {} },
   dryRun: { flag: "dry-run", default: false, valid: {} },
   language: { environment: "DEPLOY_LANG", flag: "lang", ...choice("ko", "en") },
   logFormat: { environment: "LOG_FORMAT", flag: "log-format", ...choice("human", "json") },
@@ -141,6 +147,8 @@ describe("the table", () => {
 
 for (const [key, row] of Object.entries(ROWS) as [keyof Settings, Row][]) {
   describe(key, () => {
+    const command = row.command === undefined ? [] : [row.command];
+
     test("its default, its variable and its flag", () => {
       const { environment, flag } = SETTINGS[key as keyof typeof ROWS];
       expect({ environment, flag } as object).toEqual({ environment: row.environment, flag: row.flag });
@@ -154,7 +162,7 @@ for (const [key, row] of Object.entries(ROWS) as [keyof Settings, Row][]) {
         }
         // A switch that is named on the command line is on, and takes no value.
         if (typeof row.default !== "boolean") {
-          expect(read([`--${row.flag}=${text}`], REQUIRED)[key]).toEqual(value as never);
+          expect(read([...command, `--${row.flag}=${text}`], REQUIRED)[key]).toEqual(value as never);
         }
       });
     }
@@ -166,7 +174,7 @@ for (const [key, row] of Object.entries(ROWS) as [keyof Settings, Row][]) {
           { kind: "invalid", name: row.environment, value: text, expected },
         ]);
         if (typeof row.default === "boolean") return;
-        expect(problemsOf([`--${row.flag}=${text}`], REQUIRED) as unknown).toEqual([
+        expect(problemsOf([...command, `--${row.flag}=${text}`], REQUIRED) as unknown).toEqual([
           { kind: "invalid", name: `--${row.flag}`, value: text, expected },
         ]);
       });
@@ -177,11 +185,12 @@ for (const [key, row] of Object.entries(ROWS) as [keyof Settings, Row][]) {
         expect(read([], { ...REQUIRED, [row.environment]: "" })[key]).toEqual(row.default as never);
       }
       if (typeof row.default === "boolean") {
-        expect(read([`--${row.flag}`], REQUIRED)[key] as unknown).toBe(true);
-        expect(problemsOf([`--${row.flag}=true`], REQUIRED)).toEqual([
+        expect(read([...command, `--${row.flag}`], REQUIRED)[key] as unknown).toBe(true);
+        expect(problemsOf([...command, `--${row.flag}=true`], REQUIRED)).toEqual([
           { kind: "unexpected-value", flag: `--${row.flag}` },
         ]);
-      } else expect(problemsOf([`--${row.flag}=`], REQUIRED)).toMatchObject([{ kind: "invalid", value: "" }]);
+      } else
+        expect(problemsOf([...command, `--${row.flag}=`], REQUIRED)).toMatchObject([{ kind: "invalid", value: "" }]);
     });
   });
 }

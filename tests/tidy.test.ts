@@ -23,7 +23,15 @@ const PROGRAM = [...LIBRARY, ...SCRIPTS];
 const LAYERS: readonly (readonly string[])[] = [
   ["scripts"],
   ["lib/cli"],
-  ["lib/deploy.ts", "lib/operations.ts", "lib/preflight.ts", "lib/migration.ts", "lib/recovery.ts", "lib/health.ts"],
+  [
+    "lib/deploy.ts",
+    "lib/operations.ts",
+    "lib/preflight.ts",
+    "lib/migration.ts",
+    "lib/resolve.ts",
+    "lib/recovery.ts",
+    "lib/health.ts",
+  ],
   ["lib/migrations", "lib/backup", "lib/restore", "lib/app", "lib/report", "lib/messages", "lib/health"],
   ["lib/postgres"],
   ["lib/system"],
@@ -37,6 +45,7 @@ const SIBLINGS: readonly { readonly from: string; readonly to: string; readonly 
 
 /** Types alone may come from elsewhere: nothing of them is left at run time. */
 const TYPES: readonly { readonly from: string; readonly to: string; readonly reason: string }[] = [
+  { from: "lib/errors.ts", to: "lib/migrations", reason: "an error's fields are what was found out there" },
   { from: "lib/errors.ts", to: "lib/restore", reason: "an error's fields are what was found out there" },
   { from: "lib/events.ts", to: "lib/restore", reason: "an event's fields are what was decided there" },
   { from: "lib/events.ts", to: "lib/migrations", reason: "an event's fields are what was decided there" },

@@ -51,8 +51,11 @@ function stepOf(event: Event): DeployStep | undefined {
 /** Never what a server or a statement said: a probe's answer may be public. */
 function detailOf(event: Event): string | undefined {
   switch (event.kind) {
+    case "migration-running":
     case "migration-applied":
       return event.name;
+    case "migration-progress":
+      return event.waiting === undefined ? event.name : `${event.name}, pid ${event.waiting.blockers[0]?.pid ?? "?"}`;
     case "lock-waiting":
       return event.holder === undefined ? undefined : `pid ${event.holder.pid}`;
     case "segment-retrying":

@@ -1,5 +1,4 @@
 /** The command line's grammar: `[command] [flags] [-- app command...]`, read by `parseArgs` of `node:util`. */
-import { parseArgs } from "node:util";
 import type { SettingProblem } from "../errors.ts";
 import { redactUrl } from "../postgres/url.ts";
 
@@ -26,6 +25,11 @@ export function parseArguments(
 ): Arguments {
   const end = argv.indexOf("--");
   const own = end === -1 ? argv : argv.slice(0, end);
+  const rest = end === -1 ? [] : argv.slice(end + 1);
+  if (own.length === 0) return { command: undefined, flags: new Map(), rest, problems: [] };
+
+  // Most starts have nothing but the app's command, and it takes a while to load.
+  const { parseArgs } = process.getBuiltinModule("node:util");
   const options = Object.fromEntries(
     flags.map(({ flag, takesValue }) => [flag, { type: takesValue ? ("string" as const) : ("boolean" as const) }]),
   );
@@ -66,7 +70,7 @@ export function parseArguments(
     problems.push({ kind: "unknown-command", command: redact(command), nearest: findNearest(command, commands) });
   }
   problems.push(...surplus.map((word) => ({ kind: "surplus" as const, argument: redact(word) })));
-  return { command, flags: values, rest: end === -1 ? [] : argv.slice(end + 1), problems };
+  return { command, flags: values, rest, problems };
 }
 
 /** `--backup-dir --dry-run` must not become a folder and a deploy: `--backup-dir=--dry-run` is what means it. */

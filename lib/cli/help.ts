@@ -19,6 +19,8 @@ export function makeHelp(language: Language): string {
     ["deploy", commandHelp.deploy],
     ["deploy status", commandHelp.status],
     ["deploy plan", commandHelp.plan],
+    ["deploy resolve", commandHelp.resolve],
+    ["deploy baseline", commandHelp.baseline],
   ];
   return [
     labels.usage,

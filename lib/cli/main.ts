@@ -8,8 +8,10 @@ import type { Event, Report } from "../events.ts";
 import type { Messages } from "../messages/messages.ts";
 import { makeOperations } from "../operations.ts";
 import { type DatabaseState, exitCodeOf, exitCodeOfError, type Outcome, stateOf, stateOfError } from "../outcome.ts";
-import { renderError, renderEvent, renderStop } from "../report/human.ts";
+import { renderError, renderEvent, renderLive, renderStop } from "../report/human.ts";
 import { renderJson } from "../report/json.ts";
+import type { LiveLine } from "../report/live-line.ts";
+import { makeProgressLog } from "../report/progress-log.ts";
 import { STANDARD_ERROR, STANDARD_OUTPUT, writeText } from "../system/output.ts";
 import { VERSION } from "../version.ts";
 import { type Environment, type Language, type Request, readRequest, type Settings } from "./settings.ts";
@@ -29,9 +31,13 @@ export async function main(argv: readonly string[], environment: Environment): P
     if (request.version) return printLine(VERSION);
     const settings = request.settings();
     if (settings.command === "status") return await runStatus(settings, console);
+    if (settings.command === "resolve" || settings.command === "baseline") {
+      return await runResolution(settings, console, messages);
+    }
     return await runDeploy(settings, environment, console);
   } catch (error) {
-    return console.stop(error);
+    const { addHints } = await import("./project-hints.ts");
+    return console.stop(addHints(error, process.cwd()));
   }
 }
 
@@ -55,26 +61,38 @@ interface Console {
   /** Tells how a deploy ended that did not end well. */
   readonly finish: (outcome: Outcome) => void;
   /** Tells an error that stopped us. @returns its exit code */
-  readonly stop: (error: unknown) => number;
+  readonly stop: (error: unknown, state?: DatabaseState) => number;
 }
 
 function makeConsole(request: Request, messages: Messages): Console {
   const isJson = request.logFormat === "json";
+  const isLogged = makeProgressLog();
+  let live: LiveLine | undefined;
   let hasStarted = false;
   const print = (lines: readonly string[]) => {
-    if (lines.length > 0) writeText(STANDARD_ERROR, `${lines.join("\n")}\n`);
+    if (lines.length === 0) return;
+    live?.erase();
+    writeText(STANDARD_ERROR, `${lines.join("\n")}\n`);
   };
   const tell = (event: Event) => {
     if (event.kind === "deploy-started") hasStarted = true;
-    print(isJson ? [renderJson(event.kind, event, new Date())] : renderEvent(event, messages));
+    if (event.kind === "migration-started" && !isJson) {
+      void loadLiveLine().then((line) => {
+        live = line;
+      });
+    }
+    if (event.kind !== "migration-progress" || isLogged(event, live !== undefined)) {
+      print(isJson ? [renderJson(event.kind, event, new Date())] : renderEvent(event, messages));
+    }
+    if (event.kind === "migration-progress") live?.show(renderLive(event, messages));
   };
-  const stop = (error: unknown): number => {
+  const stop = (error: unknown, knownState?: DatabaseState): number => {
     if (!isDeployError(error)) {
       print([messages.labels.bug, error instanceof Error ? (error.stack ?? error.message) : String(error)]);
       return EXIT_BUG;
     }
     const exitCode = exitCodeOfError(error);
-    const state: DatabaseState = stateOfError(error);
+    const state: DatabaseState = knownState ?? stateOfError(error);
     if (isJson) print([renderJson("stopped", { error, state, exitCode }, new Date())]);
     else print([...renderStop(error, messages), ...renderError(error, state, exitCode, messages)]);
     if (hasStarted) tell({ kind: "deploy-failed" });
@@ -97,6 +115,16 @@ function makeConsole(request: Request, messages: Messages): Console {
   return { tell, finish, stop };
 }
 
+/** Without one nothing is lost. */
+async function loadLiveLine(): Promise<LiveLine | undefined> {
+  try {
+    const { openLiveLine } = await import("../report/live-line.ts");
+    return openLiveLine(STANDARD_ERROR, process.env.TERM);
+  } catch {
+    return undefined;
+  }
+}
+
 async function runDeploy(settings: Settings, environment: Environment, console: Console): Promise<number> {
   const interruption = listenForSignals();
   const isDryRun = settings.command === "plan";
@@ -109,7 +137,8 @@ async function runDeploy(settings: Settings, environment: Environment, console: 
   });
   let outcome: Outcome;
   try {
-    const options = { version: VERSION, engine: settings.migrateEngine, dryRun: isDryRun };
+    const { migrateEngine: engine, onPartial } = settings;
+    const options = { version: VERSION, engine, dryRun: isDryRun, onPartial };
     outcome = await deploy(options, operations, watched.tell);
   } finally {
     await operations.close();
@@ -119,7 +148,7 @@ async function runDeploy(settings: Settings, environment: Environment, console: 
   console.finish(outcome);
   const exitCode = exitCodeOf(outcome);
   if (exitCode !== 0 || isDryRun) return exitCode;
-  if (interruption.signal.aborted) throw interruption.signal.reason;
+  if (interruption.signal.aborted) return console.stop(interruption.signal.reason, stateOf(outcome));
   if (settings.appCommand.length === 0) return exitCode;
   console.tell({ kind: "app-starting", command: settings.appCommand });
   const { startApp } = await import("../app/start.ts");
@@ -157,6 +186,13 @@ async function runStatus(settings: Settings, console: Console): Promise<number> 
   printLine(settings.json ? JSON.stringify(status) : renderStatus(status, await loadMessages(settings.language)));
   if (status.state === "blocked") return EXIT_BLOCKED;
   return status.state === "up-to-date" ? 0 : EXIT_PENDING;
+}
+
+async function runResolution(settings: Settings, console: Console, messages: Messages): Promise<number> {
+  const { runResolve } = await import("./resolve.ts");
+  const { signal } = listenForSignals();
+  const context = { settings, environment: settings.childEnvironment, tell: console.tell, signal };
+  return printLine(await runResolve(settings, context, messages));
 }
 
 interface Interruption {

@@ -38,9 +38,11 @@ export interface Resolved<S> {
 
 /** The flags of a table, in its order. */
 export function flagsOf<S>(table: SettingTable<S>): FlagSpecification[] {
-  return rowsOf(table).flatMap(([, row]) =>
-    row.flag === undefined ? [] : [{ flag: row.flag, takesValue: row.kind.type !== "switch" }],
-  );
+  const flags: FlagSpecification[] = [];
+  for (const [, row] of rowsOf(table)) {
+    if (row.flag !== undefined) flags.push({ flag: row.flag, takesValue: row.kind.type !== "switch" });
+  }
+  return flags;
 }
 
 /** Reads every setting of the table. A row with a problem keeps its default; the caller must not go on then. */
@@ -56,14 +58,17 @@ export function resolveSettings<S>(
     const variable = row.environment === undefined ? undefined : environment[row.environment];
     // An empty variable is what `docker run -e NAME` and compose files leave behind: not set.
     const text = fromFlag ?? (variable === "" ? undefined : variable);
-    const value = text === undefined ? row.default : parseSetting(row.kind, text);
+    settings[key] = row.default;
+    if (text === undefined) continue;
+    const value = parseSetting(row.kind, text);
     if (isExpectation(value)) {
       const name = fromFlag === undefined ? (row.environment ?? "") : `--${row.flag}`;
       // A connection string that slipped into the wrong variable is still a secret.
       const shown = String(text).includes("://") ? redactUrl(String(text)) : String(text);
       problems.push({ kind: "invalid", name, value: shown, expected: value.expected });
+    } else {
+      settings[key] = value;
     }
-    settings[key] = isExpectation(value) ? row.default : value;
   }
   return { settings: settings as S, problems };
 }

@@ -4,11 +4,11 @@ import type { SettingProblem } from "../errors.ts";
 import { DeployError } from "../errors.ts";
 import type { ConnectionTarget } from "../postgres/url.ts";
 import { parseConnectionUrl } from "../postgres/url.ts";
-import { parseArguments } from "./arguments.ts";
+import { type Arguments, parseArguments } from "./arguments.ts";
 import type { SettingTable } from "./setting-table.ts";
 import { flagsOf, resolveSettings } from "./setting-table.ts";
 
-export const COMMANDS = ["status", "plan"] as const;
+export const COMMANDS = ["status", "plan", "resolve", "baseline"] as const;
 export type CommandName = (typeof COMMANDS)[number] | "deploy";
 
 export type Language = "ko" | "en";
@@ -30,6 +30,7 @@ interface TableSettings {
   readonly backupRetentionDays: number;
   readonly backupMinimumKeep: number;
   readonly acceptManualRestore: boolean;
+  readonly onPartial: "stop" | "restore";
   readonly databaseWaitMs: number;
   readonly deployLockWaitMs: number;
   readonly lockTimeoutMs: number;
@@ -38,6 +39,10 @@ interface TableSettings {
   readonly createDatabase: boolean;
   readonly stateFile: string;
   readonly probePort: number;
+  /** Names of migrations, for `resolve`. */
+  readonly applied: string;
+  readonly rolledBack: string;
+  readonly force: boolean;
   readonly dryRun: boolean;
   readonly language: Language;
   readonly logFormat: "human" | "json";
@@ -203,6 +208,16 @@ export const SETTINGS: SettingTable<TableSettings> = {
       en: "Run migrations that could be left half-applied even where nothing could restore them automatically.",
     },
   },
+  onPartial: {
+    environment: "ON_PARTIAL",
+    flag: "on-partial",
+    kind: { type: "choice", values: ["stop", "restore"] },
+    default: "stop",
+    help: {
+      ko: "앞의 마이그레이션만 온전히 적용되고 멈췄을 때. stop: 그대로 두고 다음 배포에서 계속, restore: 안전이 증명되면 배포 전으로 복원",
+      en: "After a stop with the first migrations applied whole. stop: leave them, the next deploy goes on; restore: go back where that is proven safe.",
+    },
+  },
   databaseWaitMs: {
     environment: "DATABASE_WAIT",
     flag: "wait",
@@ -273,6 +288,36 @@ export const SETTINGS: SettingTable<TableSettings> = {
       en: "Port that answers /livez and /readyz while deploying (0: none). It is free when the app starts.",
     },
   },
+  applied: {
+    environment: undefined,
+    flag: "applied",
+    kind: { type: "text" },
+    default: "",
+    help: {
+      ko: "resolve: 적용됨으로 기록할 마이그레이션",
+      en: "resolve: the migration to record as applied.",
+    },
+  },
+  rolledBack: {
+    environment: undefined,
+    flag: "rolled-back",
+    kind: { type: "text" },
+    default: "",
+    help: {
+      ko: "resolve: 되돌림으로 기록할 실패한 마이그레이션",
+      en: "resolve: the failed migration to record as rolled back.",
+    },
+  },
+  force: {
+    environment: undefined,
+    flag: "force",
+    kind: { type: "switch" },
+    default: false,
+    help: {
+      ko: "resolve, baseline: 데이터베이스의 상태와 맞지 않아도 기록합니다.",
+      en: "resolve, baseline: record it even where the database contradicts it.",
+    },
+  },
   dryRun: {
     environment: undefined,
     flag: "dry-run",
@@ -336,8 +381,9 @@ export interface Request {
 export function readRequest(argv: readonly string[], environment: Environment): Request {
   const given = parseArguments(argv, flagsOf(SETTINGS), COMMANDS);
   const envFile = given.flags.get("env-file");
-  const file: EnvironmentFile = typeof envFile === "string" ? readEnvironmentFile(envFile) : { variables: {} };
-  const merged = "problem" in file ? environment : { ...file.variables, ...selectSet(environment) };
+  const file = typeof envFile === "string" ? readEnvironmentFile(envFile) : undefined;
+  const merged =
+    file === undefined || "problem" in file ? environment : { ...file.variables, ...selectSet(environment) };
   const { settings, problems } = resolveSettings(SETTINGS, given, merged);
   return {
     language: settings.language,
@@ -345,7 +391,9 @@ export function readRequest(argv: readonly string[], environment: Environment): 
     help: settings.help,
     version: settings.version,
     settings: () => {
-      const all = [...("problem" in file ? [file.problem] : []), ...problems];
+      const command = (given.command as CommandName | undefined) ?? "deploy";
+      const all = [...(file !== undefined && "problem" in file ? [file.problem] : []), ...problems];
+      all.push(...findMisplacedFlags(command, given));
       const connection = readConnection(settings, all);
       if (all.length > 0 || connection === undefined) throw new DeployError("SETTINGS_INVALID", { problems: all });
       const { databaseUrl: _url, databaseUrlFile: _file, directUrl: _direct, envFile: _env, ...rest } = settings;
@@ -356,11 +404,29 @@ export function readRequest(argv: readonly string[], environment: Environment): 
         targetName,
         childEnvironment: { ...merged, DATABASE_URL: databaseUrl },
         backupDirectory: rest.backupDirectory || (existsSync("/app") ? "/app/backups" : "./backups"),
-        command: rest.dryRun ? "plan" : ((given.command as CommandName | undefined) ?? "deploy"),
+        command: rest.dryRun && command === "deploy" ? "plan" : command,
         appCommand: given.rest,
       };
     },
   };
+}
+
+/** Which commands a flag is for, where it is not for all: elsewhere it would be ignored silently, and a deploy would run. */
+const FLAGS_OF_COMMANDS: Readonly<Record<string, readonly CommandName[]>> = {
+  applied: ["resolve"],
+  "rolled-back": ["resolve"],
+  force: ["resolve", "baseline"],
+};
+
+function findMisplacedFlags(command: CommandName, { flags, problems }: Arguments): SettingProblem[] {
+  const misplaced = Object.entries(FLAGS_OF_COMMANDS).flatMap(([flag, commands]): SettingProblem[] =>
+    flags.has(flag) && !commands.includes(command) ? [{ kind: "only-with", flag: `--${flag}`, commands }] : [],
+  );
+  const choices = ["applied", "rolled-back"];
+  const hasFaultyChoice = problems.some((problem) => "flag" in problem && choices.includes(problem.flag.slice(2)));
+  const isUndecided = command === "resolve" && choices.filter((flag) => flags.has(flag)).length !== 1;
+  if (!isUndecided || hasFaultyChoice) return misplaced;
+  return [...misplaced, { kind: "one-of-flags", flags: choices.map((flag) => `--${flag}`) }];
 }
 
 /** An empty variable is not set, so it hides nothing of the file. */

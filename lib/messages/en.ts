@@ -4,13 +4,18 @@
  * Summaries have no full stop, state and advice are sentences, and nothing is contracted.
  */
 import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
-import { formatBytes, formatDuration, formatList } from "./format.ts";
-import { describeServer, type Line, type Messages } from "./messages.ts";
+import { describeDiagnosis } from "./diagnosis.ts";
+import { formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
+import { hintLines } from "./hints.ts";
+import { enHints } from "./hints-en.ts";
+import { describeBlockers, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
+import { enDiagnosis, enResolution, enResolveErrors } from "./resolve-en.ts";
 
 const detail = (text: string): Line => ({ detail: text });
 const details = (lines: readonly string[]): Line[] => lines.map(detail);
 const count = (number: number, one: string, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 const backupIsKept = "The backup is still there.";
+const BLOCKER_WORDS = { unnamed: "unnamed", prepared: "prepared transaction (PREPARE TRANSACTION)", others: "more" };
 
 export const en: Messages = {
   events: {
@@ -71,6 +76,11 @@ export const en: Messages = {
         : [detail(`  Running statement: ${holder.statement}`)]),
     ],
     "work-found": () => [],
+    diagnosed: ({ diagnoses }) =>
+      diagnoses.flatMap((diagnosis) => [
+        detail(diagnosis.migration),
+        ...details(describeDiagnosis(diagnosis, enDiagnosis)),
+      ]),
     "deployed-by-another": () => [detail("Another deploy has just finished the migration.")],
     "restore-plan": ({ rungs, reasons }) => [
       detail(
@@ -79,6 +89,17 @@ export const en: Messages = {
           : "On failure: no automatic restore is possible",
       ),
       ...details(reasons.map((reason) => `  ${en.reasons[reason]}`)),
+    ],
+    "migration-running": () => [],
+    "migration-progress": ({ name, number, total, runningMs, waiting, work }) => [
+      detail(`Running: ${name} (${number}/${total}), ${formatDuration(runningMs)}`),
+      ...(work === undefined ? [] : [detail(`  ${describeWork(work)}`)]),
+      ...(waiting === undefined
+        ? []
+        : [
+            detail(`  Waiting for a lock, ${formatDuration(waiting.waitedMs)}, held by:`),
+            ...details(describeBlockers(waiting, BLOCKER_WORDS)),
+          ]),
     ],
     "migration-applied": ({ name, durationMs }) => [detail(`Applied: ${name} (${formatDuration(durationMs)})`)],
     notice: ({ severity, message }) => [detail(`${severity}: ${message}`)],
@@ -89,7 +110,7 @@ export const en: Messages = {
     "segment-split": ({ sqlState, message, segments }) => [
       detail(`Rolled back and split, since one transaction is not possible: ${message} (${sqlState})`),
       ...details(
-        segments.map((segment) => `  ${segment.atomic ? "Transaction" : "Alone"}: ${segment.migrations.join(", ")}`),
+        segments.map((segment) => `  ${segment.atomic ? "Transaction" : "Alone"}: ${formatNames(segment.migrations)}`),
       ),
     ],
     "prisma-output": ({ line }) => (line.trim() === "" ? [] : [detail(`prisma: ${line}`)]),
@@ -103,8 +124,8 @@ export const en: Messages = {
     ],
     "stopped-at-boundary": ({ applied, notApplied }) => [
       "⏸️  Stopped at a migration boundary. Every applied migration is whole.",
-      detail(`Applied: ${applied.join(", ")}`),
-      detail(`Not applied: ${notApplied.join(", ")}`),
+      detail(`Applied: ${formatNames(applied)}`),
+      detail(`Not applied: ${formatNames(notApplied)}`),
     ],
     "restore-not-proven": ({ reasons }) => [
       detail("No automatic restore, since nothing proves that no other client has written:"),
@@ -175,30 +196,23 @@ export const en: Messages = {
       details: problems.map(describeProblem),
       next: ["deploy --help"],
     }),
-    MIGRATIONS_DIR_NOT_FOUND: ({ path }) => ({
+    MIGRATIONS_DIR_NOT_FOUND: ({ path, candidates = [] }) => ({
       summary: `Migrations folder not found: ${path}`,
-      next: ["Check the value of MIGRATIONS_DIR or --migrations-dir."],
+      next: [
+        ...candidates
+          .slice(0, 3)
+          .map(
+            (candidate) =>
+              `It may be this one: --migrations-dir ${candidate.path}${candidate.namedBy === undefined ? "" : ` (named by ${candidate.namedBy})`}`,
+          ),
+        "Check the value of MIGRATIONS_DIR or --migrations-dir.",
+      ],
     }),
     MIGRATIONS_DIR_UNREADABLE: ({ path, reason }) => ({
       summary: `Cannot read the migrations folder: ${path} (${reason})`,
       next: ["Check the permissions and the owner of the folder."],
     }),
-    HISTORY_FAILED: ({ migrations }) => ({
-      summary: `${count(migrations.length, "failed migration")} in the history`,
-      details: migrations.map(({ name, startedAt }) => `${name} (started: ${startedAt})`),
-      next: [
-        "If you have undone it in the database: npx prisma migrate resolve --rolled-back <name>",
-        "If you have completed it in the database: npx prisma migrate resolve --applied <name>",
-      ],
-    }),
-    BASELINE_NEEDED: ({ schema, tables, migrations }) => ({
-      summary: `The database has tables but no history (schema ${schema}, ${count(tables.length, "table")})`,
-      details: formatList(tables),
-      next: [
-        "Mark the migrations that are already in the database as the baseline:",
-        ...migrations.slice(0, 3).map((name) => `npx prisma migrate resolve --applied ${name}`),
-      ],
-    }),
+    ...enResolveErrors,
     SCRIPT_MISSING: ({ migrations }) => ({
       summary: `${count(migrations.length, "migration")} without a migration.sql file`,
       details: formatList(migrations),
@@ -277,7 +291,7 @@ export const en: Messages = {
     SCRIPT_INVALID: ({ migration, server }) => ({
       summary: `The migration cannot run: ${migration}`,
       details: describeServer(server),
-      next: ["Fix its migration.sql file."],
+      next: ["Fix its migration.sql file.", ...hintLines(server, en.hints)],
     }),
     POOLER_IN_TRANSACTION_MODE: ({ host, port }) => ({
       summary: `The connection goes through a pooler in transaction mode: ${host}:${port}`,
@@ -370,10 +384,10 @@ export const en: Messages = {
       next: [`chmod +x ${path}`],
     }),
     INTERRUPTED: ({ signal }) => ({ summary: `Interrupted: ${signal}`, next: ["Deploy again."] }),
-    MIGRATION_FAILED: ({ migration, server }) => ({
+    MIGRATION_FAILED: ({ migration, path, server, location }) => ({
       summary: `Failed migration: ${migration}`,
       details: describeServer(server),
-      next: [`Fix: ${migration}/migration.sql`],
+      next: [`Fix: ${path}${location === undefined ? "" : `:${location.line}`}`, ...hintLines(server, en.hints)],
     }),
     MIGRATION_BROKE_TRANSACTION: ({ migration, reason }) => ({
       summary: `The migration ended its transaction or left one open: ${migration}`,
@@ -411,6 +425,11 @@ export const en: Messages = {
       summary: "The history after applying is not the expected one",
       details: formatList(migrations),
       next: ["npx prisma migrate status"],
+    }),
+    UNEXPECTED: ({ during, stack }) => ({
+      summary: `Unexpected error: ${during}`,
+      details: stack.split("\n"),
+      next: ["This is a bug in this program. Please report it with the text above."],
     }),
     RESTORE_FAILED: ({ tool, exitCode, output }) => ({
       summary: `Restore failed: ${tool}${exitCode === undefined ? "" : ` (exit code ${exitCode})`}`,
@@ -485,6 +504,11 @@ export const en: Messages = {
     unknown: "The database may have been changed. Nothing more was touched, and the app was not started.",
   },
 
+  hints: enHints,
+
+  diagnosis: enDiagnosis,
+  resolution: enResolution,
+
   settingProblem: describeProblem,
 
   labels: {
@@ -504,6 +528,8 @@ export const en: Messages = {
   commandHelp: {
     deploy: "Check the status, back up, migrate, clean up, start the app.",
     status: "Compare the history with the folder (exit 0 up to date, 3 blocked, 10 pending).",
+    resolve: "Record a migration as applied or rolled back, after a look at the database.",
+    baseline: "Record all migrations of the folder as applied, for a database without history.",
     plan: "Show what would be done. Nothing is changed.",
   },
   status: {
@@ -530,7 +556,13 @@ function describeProblem(problem: SettingProblem): string {
     case "surplus":
       return `Unexpected argument: ${problem.argument} (the app command goes after --)`;
     case "missing":
-      return `Required environment variable is missing: ${problem.name}`;
+      return problem.elsewhere === undefined
+        ? `Required environment variable is missing: ${problem.name}`
+        : `Required environment variable is missing: ${problem.name} (${problem.elsewhere.path} names ${problem.elsewhere.variable})`;
+    case "one-of-flags":
+      return `Exactly one of these is needed: ${problem.flags.join(", ")}`;
+    case "only-with":
+      return `The flag is only for ${problem.commands.join(", ")}: ${problem.flag}`;
     case "missing-value":
       return `A value is needed: ${problem.flag}`;
     case "unexpected-value":

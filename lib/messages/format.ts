@@ -36,6 +36,13 @@ export function formatList(items: readonly string[]): string[] {
   return [...head, `... (+${items.length - head.length - tail.length})`, ...tail].map((item) => `  ${item}`);
 }
 
+/** The names on one line, of many only the ends: in an order that is known, these say all. */
+export function formatNames(names: readonly string[]): string {
+  if (names.length <= LIST_LENGTH_MAX) return names.join(", ");
+  const shown = [...names.slice(0, 3), `... (+${names.length - 5})`, ...names.slice(-2)];
+  return shown.join(", ");
+}
+
 function pad(value: number): string {
   return String(value).padStart(2, "0");
 }

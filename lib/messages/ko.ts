@@ -4,12 +4,21 @@
  * Summaries are noun phrases, state and advice are 합니다체, and no particle follows a value that is filled in.
  */
 import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
-import { formatBytes, formatDuration, formatList } from "./format.ts";
-import { describeServer, type Line, type Messages } from "./messages.ts";
+import { describeDiagnosis } from "./diagnosis.ts";
+import { formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
+import { hintLines } from "./hints.ts";
+import { koHints } from "./hints-ko.ts";
+import { describeBlockers, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
+import { koDiagnosis, koResolution, koResolveErrors } from "./resolve-ko.ts";
 
 const detail = (text: string): Line => ({ detail: text });
 const details = (lines: readonly string[]): Line[] => lines.map(detail);
 const checkBackups = "백업은 그대로 있습니다.";
+const BLOCKER_WORDS = {
+  unnamed: "이름 없음",
+  prepared: "준비된 트랜잭션 (PREPARE TRANSACTION)",
+  others: "그 밖의 세션",
+};
 
 export const ko: Messages = {
   events: {
@@ -63,12 +72,28 @@ export const ko: Messages = {
         : [detail(`  실행 중인 문장: ${holder.statement}`)]),
     ],
     "work-found": () => [],
+    diagnosed: ({ diagnoses }) =>
+      diagnoses.flatMap((diagnosis) => [
+        detail(diagnosis.migration),
+        ...details(describeDiagnosis(diagnosis, koDiagnosis)),
+      ]),
     "deployed-by-another": () => [detail("다른 배포가 방금 마이그레이션을 끝냈습니다.")],
     "restore-plan": ({ rungs, reasons }) => [
       detail(
         rungs.length > 0 ? `실패하면: ${rungs.map((rung) => ko.rungs[rung]).join(" → ")}` : "실패하면: 자동 복원 불가",
       ),
       ...details(reasons.map((reason) => `  ${ko.reasons[reason]}`)),
+    ],
+    "migration-running": () => [],
+    "migration-progress": ({ name, number, total, runningMs, waiting, work }) => [
+      detail(`진행 중: ${name} (${number}/${total}), ${formatDuration(runningMs)}`),
+      ...(work === undefined ? [] : [detail(`  ${describeWork(work)}`)]),
+      ...(waiting === undefined
+        ? []
+        : [
+            detail(`  잠금 대기 ${formatDuration(waiting.waitedMs)}, 잡고 있는 세션:`),
+            ...details(describeBlockers(waiting, BLOCKER_WORDS)),
+          ]),
     ],
     "migration-applied": ({ name, durationMs }) => [detail(`적용: ${name} (${formatDuration(durationMs)})`)],
     notice: ({ severity, message }) => [detail(`${severity}: ${message}`)],
@@ -79,7 +104,7 @@ export const ko: Messages = {
     "segment-split": ({ sqlState, message, segments }) => [
       detail(`한 트랜잭션으로 실행할 수 없어 취소하고 나눕니다: ${message} (${sqlState})`),
       ...details(
-        segments.map((segment) => `  ${segment.atomic ? "트랜잭션" : "단독"}: ${segment.migrations.join(", ")}`),
+        segments.map((segment) => `  ${segment.atomic ? "트랜잭션" : "단독"}: ${formatNames(segment.migrations)}`),
       ),
     ],
     "prisma-output": ({ line }) => (line.trim() === "" ? [] : [detail(`prisma: ${line}`)]),
@@ -91,8 +116,8 @@ export const ko: Messages = {
     ],
     "stopped-at-boundary": ({ applied, notApplied }) => [
       "⏸️  마이그레이션 경계에서 멈췄습니다. 적용된 마이그레이션은 모두 온전합니다.",
-      detail(`적용됨: ${applied.join(", ")}`),
-      detail(`적용되지 않음: ${notApplied.join(", ")}`),
+      detail(`적용됨: ${formatNames(applied)}`),
+      detail(`적용되지 않음: ${formatNames(notApplied)}`),
     ],
     "restore-not-proven": ({ reasons }) => [
       detail("자동 복원을 하지 않습니다. 다른 클라이언트가 쓰지 않았다는 것을 증명할 수 없습니다:"),
@@ -161,30 +186,23 @@ export const ko: Messages = {
       details: problems.map(describeProblem),
       next: ["deploy --help"],
     }),
-    MIGRATIONS_DIR_NOT_FOUND: ({ path }) => ({
+    MIGRATIONS_DIR_NOT_FOUND: ({ path, candidates = [] }) => ({
       summary: `마이그레이션 폴더 없음: ${path}`,
-      next: ["MIGRATIONS_DIR 또는 --migrations-dir 값을 확인하십시오."],
+      next: [
+        ...candidates
+          .slice(0, 3)
+          .map(
+            (candidate) =>
+              `이 폴더일 수 있습니다: --migrations-dir ${candidate.path}${candidate.namedBy === undefined ? "" : ` (출처: ${candidate.namedBy})`}`,
+          ),
+        "MIGRATIONS_DIR 또는 --migrations-dir 값을 확인하십시오.",
+      ],
     }),
     MIGRATIONS_DIR_UNREADABLE: ({ path, reason }) => ({
       summary: `마이그레이션 폴더를 읽을 수 없음: ${path} (${reason})`,
       next: ["폴더의 권한과 소유자를 확인하십시오."],
     }),
-    HISTORY_FAILED: ({ migrations }) => ({
-      summary: `실패한 마이그레이션 ${migrations.length}건`,
-      details: migrations.map(({ name, startedAt }) => `${name} (시작: ${startedAt})`),
-      next: [
-        "데이터베이스에서 직접 되돌렸다면: npx prisma migrate resolve --rolled-back <이름>",
-        "데이터베이스를 직접 고쳤다면: npx prisma migrate resolve --applied <이름>",
-      ],
-    }),
-    BASELINE_NEEDED: ({ schema, tables, migrations }) => ({
-      summary: `적용 이력 없이 테이블이 있는 데이터베이스 (스키마 ${schema}, 테이블 ${tables.length}개)`,
-      details: formatList(tables),
-      next: [
-        "이미 반영된 마이그레이션을 기준선으로 표시하십시오:",
-        ...migrations.slice(0, 3).map((name) => `npx prisma migrate resolve --applied ${name}`),
-      ],
-    }),
+    ...koResolveErrors,
     SCRIPT_MISSING: ({ migrations }) => ({
       summary: `migration.sql 파일이 없는 마이그레이션 ${migrations.length}건`,
       details: formatList(migrations),
@@ -263,7 +281,7 @@ export const ko: Messages = {
     SCRIPT_INVALID: ({ migration, server }) => ({
       summary: `실행할 수 없는 마이그레이션: ${migration}`,
       details: describeServer(server),
-      next: ["migration.sql 파일을 고치십시오."],
+      next: ["migration.sql 파일을 고치십시오.", ...hintLines(server, ko.hints)],
     }),
     POOLER_IN_TRANSACTION_MODE: ({ host, port }) => ({
       summary: `트랜잭션 모드 풀러를 거친 연결: ${host}:${port}`,
@@ -354,10 +372,10 @@ export const ko: Messages = {
       next: [`chmod +x ${path}`],
     }),
     INTERRUPTED: ({ signal }) => ({ summary: `중단됨: ${signal}`, next: ["다시 배포하십시오."] }),
-    MIGRATION_FAILED: ({ migration, server }) => ({
+    MIGRATION_FAILED: ({ migration, path, server, location }) => ({
       summary: `실패한 마이그레이션: ${migration}`,
       details: describeServer(server),
-      next: [`고칠 곳: ${migration}/migration.sql`],
+      next: [`고칠 곳: ${path}${location === undefined ? "" : `:${location.line}`}`, ...hintLines(server, ko.hints)],
     }),
     MIGRATION_BROKE_TRANSACTION: ({ migration, reason }) => ({
       summary: `트랜잭션을 스스로 끝내거나 열어 둔 마이그레이션: ${migration}`,
@@ -395,6 +413,11 @@ export const ko: Messages = {
       summary: "적용 후 이력이 예상과 다름",
       details: formatList(migrations),
       next: ["npx prisma migrate status"],
+    }),
+    UNEXPECTED: ({ during, stack }) => ({
+      summary: `예상하지 못한 오류: ${{ migrate: "마이그레이션", restore: "복원", verify: "확인" }[during]} 중`,
+      details: stack.split("\n"),
+      next: ["이 프로그램의 버그이니 위의 내용과 함께 알려 주십시오."],
     }),
     RESTORE_FAILED: ({ tool, exitCode, output }) => ({
       summary: `복원 실패: ${tool}${exitCode === undefined ? "" : ` (종료 코드 ${exitCode})`}`,
@@ -469,6 +492,11 @@ export const ko: Messages = {
     unknown: "데이터베이스가 변경되었을 수 있습니다. 더는 아무것도 건드리지 않았고 앱을 시작하지 않았습니다.",
   },
 
+  hints: koHints,
+
+  diagnosis: koDiagnosis,
+  resolution: koResolution,
+
   settingProblem: describeProblem,
 
   labels: {
@@ -488,6 +516,8 @@ export const ko: Messages = {
   commandHelp: {
     deploy: "상태 확인, 백업, 마이그레이션, 정리, 앱 시작",
     status: "적용 이력과 폴더를 비교해 보여 줍니다 (0 최신, 3 차단, 10 적용 대기).",
+    resolve: "데이터베이스를 확인한 뒤 마이그레이션 하나를 적용됨 또는 되돌림으로 기록합니다.",
+    baseline: "이미 있던 데이터베이스에 폴더의 모든 마이그레이션을 적용됨으로 기록합니다.",
     plan: "무엇을 할지 보여 줍니다. 아무것도 바꾸지 않습니다.",
   },
   status: {
@@ -514,7 +544,13 @@ function describeProblem(problem: SettingProblem): string {
     case "surplus":
       return `남는 인자: ${problem.argument} (앱 명령은 -- 뒤에 씁니다)`;
     case "missing":
-      return `필수 환경 변수가 없습니다: ${problem.name}`;
+      return problem.elsewhere === undefined
+        ? `필수 환경 변수가 없습니다: ${problem.name}`
+        : `필수 환경 변수가 없습니다: ${problem.name} (${problem.elsewhere.path} 파일의 변수: ${problem.elsewhere.variable})`;
+    case "one-of-flags":
+      return `다음 중 하나만 지정하십시오: ${problem.flags.join(", ")}`;
+    case "only-with":
+      return `${problem.commands.join(", ")} 명령에만 쓰는 플래그: ${problem.flag}`;
     case "missing-value":
       return `값이 필요합니다: ${problem.flag}`;
     case "unexpected-value":

@@ -5,9 +5,13 @@
  */
 import type { ErrorCode, ErrorFields, RestoreReason, ServerMessage, SettingProblem } from "../errors.ts";
 import type { Event, Warning } from "../events.ts";
+import type { LockWait, LongWork } from "../migrations/activity.ts";
 import type { SegmentReasonKind } from "../migrations/segments.ts";
 import type { DatabaseState } from "../outcome.ts";
 import type { Rung } from "../restore/plan.ts";
+import type { DiagnosisWords, ResolutionWords } from "./diagnosis.ts";
+import { formatDuration } from "./format.ts";
+import type { HintKind } from "./hints.ts";
 
 /** A line of the log; `detail` lines stand indented under the specification's own. */
 export type Line = string | { readonly detail: string };
@@ -32,6 +36,11 @@ export interface Messages {
   readonly reasons: { readonly [R in RestoreReason]: string };
   readonly rungs: { readonly [R in "rollback" | Rung]: string };
   readonly segmentReasons: { readonly [K in SegmentReasonKind]: string };
+  /** What to do about an error of the server, one to three lines. */
+  readonly hints: { readonly [K in HintKind]: readonly string[] };
+  readonly diagnosis: DiagnosisWords;
+  /** How `resolve` and `baseline` ended. */
+  readonly resolution: ResolutionWords;
   readonly settingProblem: (problem: SettingProblem) => string;
   readonly labels: {
     readonly stopped: (summary: string) => string;
@@ -46,7 +55,13 @@ export interface Messages {
     readonly required: string;
     readonly exitCodes: string;
   };
-  readonly commandHelp: { readonly deploy: string; readonly status: string; readonly plan: string };
+  readonly commandHelp: {
+    readonly deploy: string;
+    readonly status: string;
+    readonly plan: string;
+    readonly resolve: string;
+    readonly baseline: string;
+  };
   readonly status: {
     readonly applied: (count: number) => string;
     readonly pending: (count: number) => string;
@@ -68,5 +83,31 @@ export function describeServer(server: ServerMessage): string[] {
   const lines = [`${server.message} (${server.sqlState})`];
   if (server.detail !== undefined) lines.push(`DETAIL: ${server.detail}`);
   if (server.hint !== undefined) lines.push(`HINT: ${server.hint}`);
+  if (server.where !== undefined) lines.push(`CONTEXT: ${server.where}`);
   return lines;
+}
+
+const BLOCKERS_SHOWN_MAX = 3;
+
+/** A line for each session that is in the way, and one for what it runs. */
+export function describeBlockers(
+  { blockers }: LockWait,
+  words: { readonly unnamed: string; readonly prepared: string; readonly others: string },
+): string[] {
+  const hiddenCount = Math.max(0, blockers.length - BLOCKERS_SHOWN_MAX);
+  return [
+    ...blockers.slice(0, BLOCKERS_SHOWN_MAX).flatMap(({ pid, applicationName, state, statement, sinceMs }) => {
+      const who = pid === 0 ? [words.prepared] : [`pid ${pid}`, applicationName || words.unnamed];
+      const facts = [...who, ...(state === undefined ? [] : [state])];
+      const since = sinceMs === undefined ? [] : [formatDuration(sinceMs)];
+      return [`    ${[...facts, ...since].join(", ")}`, ...(statement ? [`      ${statement}`] : [])];
+    }),
+    ...(hiddenCount > 0 ? [`    ${words.others}: ${hiddenCount}`] : []),
+  ];
+}
+
+/** What PostgreSQL calls it, and how far it is. */
+export function describeWork({ command, table, phase, percent }: LongWork): string {
+  const what = table === undefined ? command : `${command} ${table}`;
+  return `${what}: ${phase}${percent === undefined ? "" : `, ${percent}%`}`;
 }

@@ -63,8 +63,6 @@ export type AtomicResult =
       readonly index: number;
       readonly error: AnyDeployError;
       readonly transactionId: string | undefined;
-      /** Of the last row, to look for when the transaction's fate is settled. */
-      readonly rowId: string | undefined;
       readonly commitSent: boolean;
     };
 
@@ -74,7 +72,6 @@ interface Attempt {
   isBegun: boolean;
   transactionId: string | undefined;
   marker: string | undefined;
-  rowId: string | undefined;
   commitSent: boolean;
   readonly applied: AppliedMigration[];
 }
@@ -104,7 +101,6 @@ export async function applyAtomic(
     isBegun: false,
     transactionId: undefined,
     marker: undefined,
-    rowId: undefined,
     commitSent: false,
     applied: [],
   };
@@ -149,26 +145,30 @@ async function createTableOnce(run: Run): Promise<void> {
 async function applyScript(run: Run, script: PlannedScript, attempt: Attempt, isLast: boolean): Promise<void> {
   const startedAt = run.nextTimestamp();
   const startedMs = performance.now();
+  let isThrough = false;
+  run.tell({ kind: "migration-running", name: script.name });
   try {
     await sendScript(run, script.sendText, script.name);
+    isThrough = true;
     await checkAfter(run, script, attempt, isLast);
   } catch (error) {
-    throw error instanceof ServerError ? new ScriptRefusal(error) : error;
+    throw error instanceof ServerError ? new ScriptRefusal(error, isThrough) : error;
   }
   const finishedAt = run.nextTimestamp();
   if (!run.hasTable) await createTableOnce(run);
-  attempt.rowId = randomUUID();
-  await insertFinished(run.session, run.schema, attempt.rowId, script, { startedAt, finishedAt });
+  await insertFinished(run.session, run.schema, randomUUID(), script, { startedAt, finishedAt });
   attempt.applied.push({ name: script.name, durationMs: performance.now() - startedMs });
 }
 
-/** An error of the script, unlike one of our own statements. */
+/** An error of the script, or of a check of what it has left, unlike one of our own statements. */
 class ScriptRefusal extends Error {
   readonly refusal: ServerError;
+  readonly isThrough: boolean;
 
-  constructor(refusal: ServerError) {
+  constructor(refusal: ServerError, isThrough: boolean) {
     super(refusal.message, { cause: refusal });
     this.refusal = refusal;
+    this.isThrough = isThrough;
   }
 }
 
@@ -241,7 +241,7 @@ async function readStatus(run: Run, transactionId: string | undefined): Promise<
 
 /** Rolls back and asks the server what became of the transaction: "as before" is never guessed. */
 async function undo(run: Run, segment: Segment, attempt: Attempt, cause: unknown): Promise<AtomicResult> {
-  const { index, transactionId, rowId, commitSent } = attempt;
+  const { index, transactionId, commitSent } = attempt;
   const script = segment.scripts[index];
   if (script === undefined || !isExpected(cause)) {
     if (attempt.isBegun && run.session.isOpen) await rollBack(run);
@@ -249,7 +249,7 @@ async function undo(run: Run, segment: Segment, attempt: Attempt, cause: unknown
   }
   const refusal = cause instanceof ScriptRefusal ? cause.refusal : undefined;
   const error = explain(run, script, attempt, cause);
-  const lost = { kind: "lost", index, error, transactionId, rowId, commitSent } as const;
+  const lost = { kind: "lost", index, error, transactionId, commitSent } as const;
   if (!run.session.isOpen) return lost;
   try {
     // A COMMIT that the server has refused has ended the transaction.
@@ -276,8 +276,10 @@ function isExpected(cause: unknown): boolean {
 
 /** Our own statements fail under their own name, so that nobody looks for the fault in the script. */
 function explain(run: Run, script: PlannedScript, { commitSent }: Attempt, cause: unknown): AnyDeployError {
-  if (cause instanceof ScriptRefusal) return migrationError(run, script, cause.refusal, 0);
-  if (!(cause instanceof ServerError) || isCancelled(run, cause)) return migrationError(run, script, cause, 0);
+  if (cause instanceof ScriptRefusal) {
+    return migrationError(run, script, cause.refusal, cause.isThrough ? undefined : 0);
+  }
+  if (!(cause instanceof ServerError) || isCancelled(run, cause)) return migrationError(run, script, cause, undefined);
   const during = commitSent ? "commit the transaction" : `record ${script.name}`;
   return new DeployError("STATEMENT_FAILED", { during, server: cause.server }, { cause });
 }

@@ -27,7 +27,7 @@ const PROVIDER = "postgresql";
  * @see packages/migrate/src/utils/listMigrations.ts
  */
 export function readMigrationsFolder(path: string): MigrationsFolder {
-  const names = readDirectoryNames(path).sort(compareBytes);
+  const names = readMigrationNames(path);
   const lockFile = join(path, "migration_lock.toml");
   const provider = parseProvider(readTextIfThere(lockFile));
   if (provider !== undefined && provider !== PROVIDER) {
@@ -36,11 +36,17 @@ export function readMigrationsFolder(path: string): MigrationsFolder {
   return { path, names };
 }
 
-function readDirectoryNames(path: string): string[] {
+/**
+ * The names alone, in byte order.
+ *
+ * @throws MIGRATIONS_DIR_NOT_FOUND, MIGRATIONS_DIR_UNREADABLE
+ */
+export function readMigrationNames(path: string): string[] {
   try {
     return readdirSync(path, { withFileTypes: true })
       .filter((entry) => entry.isDirectory())
-      .map((entry) => entry.name);
+      .map((entry) => entry.name)
+      .sort(compareBytes);
   } catch (cause) {
     const code = (cause as { code?: string }).code ?? String(cause);
     if (code === "ENOENT") throw new DeployError("MIGRATIONS_DIR_NOT_FOUND", { path }, { cause });
@@ -91,6 +97,12 @@ export async function readScripts(path: string, names: readonly string[]): Promi
   }
   if (missing.length > 0) throw new DeployError("SCRIPT_MISSING", { migrations: missing });
   return scripts;
+}
+
+/** The scripts that are there and can be read: without one, a migration that is applied is none of our business. */
+export async function readPresentScripts(path: string, names: readonly string[]): Promise<MigrationScript[]> {
+  const scripts = await Promise.all(names.map((name) => readScripts(path, [name]).catch(() => [])));
+  return scripts.flat();
 }
 
 function readScriptBytes(migration: string, path: string): Uint8Array | undefined {

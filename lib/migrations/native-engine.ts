@@ -19,7 +19,6 @@ import {
 import { type Refusal, type Segment, splitSegment } from "./segments.ts";
 import { applySingle } from "./single-segment.ts";
 
-export { type LostCommit, settleCommit } from "./commit-settlement.ts";
 export { type ConcurrentFailure, cleanUpConcurrently } from "./concurrent-index.ts";
 
 export interface NativeOptions extends RunOptions {
@@ -64,16 +63,16 @@ export type Trace =
       /** For `cleanUpConcurrently`: at most an invalid index is left. Undefined where it could be more. */
       readonly concurrent: ConcurrentFailure | undefined;
     }
-  /** The connection is gone. The old backend may still be at work. */
+  /**
+   * The connection is gone, and the old backend may still be at work. The rows tell what was committed, once another
+   * session has got the deploy lock that it held.
+   */
   | {
       readonly kind: "unknown";
-      /** Of an atomic segment, for `settleCommit`; where it is undefined, nothing was sent that could commit. */
+      /** Of an atomic segment; where it is undefined, nothing was sent that could commit as a whole. */
       readonly transactionId: string | undefined;
-      readonly rowId: string | undefined;
-      readonly isAtomic: boolean;
+      /** The answer to a COMMIT is what was lost. */
       readonly commitSent: boolean;
-      /** Of the old backend. */
-      readonly pid: number | undefined;
     };
 
 /**
@@ -140,7 +139,7 @@ async function tryAtomic(run: Run, segment: Segment, options: NativeOptions): Pr
   for (let attempt = 1; ; attempt += 1) {
     const result = await applyAtomic(run, segment, options.onCommitting);
     if (result.kind === "committed") return result;
-    const stopped = stopAtomic(run, segment, result);
+    const stopped = stopAtomic(segment, result);
     const { cause } = stopped.error;
     const waitMs = backoffMs(attempt);
     const isOver = performance.now() - startedMs + waitMs > run.lockRetryMs;
@@ -155,7 +154,7 @@ async function tryAtomic(run: Run, segment: Segment, options: NativeOptions): Pr
   }
 }
 
-function stopAtomic(run: Run, segment: Segment, result: Exclude<AtomicResult, { kind: "committed" }>): StoppedSegment {
+function stopAtomic(segment: Segment, result: Exclude<AtomicResult, { kind: "committed" }>): StoppedSegment {
   const { index, error } = result;
   const failed = segment.scripts[index]?.name ?? "";
   const stopped = { kind: "stopped" as const, error, failed, applied: [], refusal: undefined };
@@ -170,9 +169,8 @@ function stopAtomic(run: Run, segment: Segment, result: Exclude<AtomicResult, { 
       return { ...stopped, applied, trace: { kind: "row", rowId, concurrent: undefined } };
     }
     case "lost": {
-      const { transactionId, rowId, commitSent } = result;
-      const { pid } = run.session;
-      return { ...stopped, trace: { kind: "unknown", transactionId, rowId, isAtomic: true, commitSent, pid } };
+      const { transactionId, commitSent } = result;
+      return { ...stopped, trace: { kind: "unknown", transactionId, commitSent } };
     }
   }
 }
@@ -191,18 +189,7 @@ async function trySingle(run: Run, segment: Segment): Promise<Tried> {
       const concurrent = segment.couldBeHalfApplied ? undefined : { rowId, indexes, made };
       return { ...stopped, trace: { kind: "row", rowId, concurrent } };
     }
-    case "lost": {
-      const { rowId } = result;
-      const { pid } = run.session;
-      const trace = {
-        kind: "unknown" as const,
-        transactionId: undefined,
-        rowId,
-        isAtomic: false,
-        commitSent: false,
-        pid,
-      };
-      return { ...stopped, trace };
-    }
+    case "lost":
+      return { ...stopped, trace: { kind: "unknown", transactionId: undefined, commitSent: false } };
   }
 }

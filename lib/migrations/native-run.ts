@@ -3,7 +3,7 @@ import { type AnyDeployError, DeployError, hasCode, isDeployError, type ServerMe
 import type { Report } from "../events.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
-import { makeScriptLocation } from "./script-location.ts";
+import { countCharacters, makeScriptLocation } from "./script-location.ts";
 import type { PlannedScript } from "./segments.ts";
 import { readSettings, type SessionSettings } from "./session-state.ts";
 
@@ -155,16 +155,36 @@ export async function despiteCancel<Result>(act: () => Promise<Result>): Promise
   }
 }
 
-/** The script's error for people, or the interruption that cancelled it. Anything unknown is a bug and is thrown on. */
-export function migrationError(run: Run, script: PlannedScript, error: unknown, offset: number): AnyDeployError {
+/**
+ * The script's error for people, or the interruption that cancelled it. Anything unknown is a bug and is thrown on.
+ *
+ * @param start offset of the text that was sent, in UTF-16 units. Undefined where it was not a statement of the script
+ * that failed, but a check of what it has left.
+ */
+export function migrationError(
+  run: Run,
+  script: PlannedScript,
+  error: unknown,
+  start: number | undefined,
+): AnyDeployError {
   if (isDeployError(error)) return error;
   if (!(error instanceof ServerError)) throw error;
   if (isCancelled(run, error)) return interruptionOf(run.signal);
+  const { name: migration, path, text } = script;
+  const position = start === undefined ? undefined : positionOf(script, error, start);
+  const server: ServerMessage = { ...error.server, position };
+  const location = position === undefined ? undefined : makeScriptLocation(path, text, position);
+  return new DeployError("MIGRATION_FAILED", { migration, path, server, location }, { cause: error });
+}
+
+/** 1-based, in characters of the file. Where the server names no place, the start of the statement that failed. */
+function positionOf({ text, sendText, facts }: PlannedScript, error: ServerError, start: number): number | undefined {
   const { position } = error.server;
-  const inFile = position === undefined ? undefined : position + offset;
-  const server: ServerMessage = { ...error.server, position: inFile };
-  const location = inFile === undefined ? undefined : makeScriptLocation(script.path, script.text, inFile);
-  return new DeployError("MIGRATION_FAILED", { migration: script.name, server, location }, { cause: error });
+  if (position !== undefined) return position + countCharacters(text.slice(0, start));
+  // A BEGIN and a COMMIT that were blanked are no statements for the server.
+  const sent = facts.statements.filter((place) => sendText.slice(place.start, place.end).trim() !== "");
+  const failed = sent.filter((place) => place.start >= start)[error.statementsBefore];
+  return failed === undefined ? undefined : countCharacters(text.slice(0, failed.start)) + 1;
 }
 
 /** How long the n-th pause between two tries is: longer each time, and never the same for two that collided. */

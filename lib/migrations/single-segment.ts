@@ -25,7 +25,6 @@ import {
   throwIfInterrupted,
 } from "./native-run.ts";
 import type { MadeIndex } from "./outside-statements.ts";
-import { countCharacters } from "./script-location.ts";
 import type { PlannedScript, Segment } from "./segments.ts";
 import {
   differingSettings,
@@ -50,7 +49,7 @@ export type SingleResult =
       readonly indexes: IndexSnapshot;
       readonly made: MadeIndex;
     }
-  | { readonly kind: "lost"; readonly error: AnyDeployError; readonly rowId: string };
+  | { readonly kind: "lost"; readonly error: AnyDeployError };
 
 /** How far the script has come. */
 interface Progress {
@@ -63,6 +62,8 @@ interface Progress {
   isRowSent: boolean;
   /** The row is there. */
   isBegun: boolean;
+  /** All of the script has run: what fails then is a check of what it has left. */
+  isThrough: boolean;
 }
 
 const ABORTED_TRANSACTION = "25P02";
@@ -73,11 +74,20 @@ export async function applySingle(run: Run, segment: Segment): Promise<SingleRes
   if (script === undefined) throw new Error("a segment without a script");
   const startedMs = performance.now();
   const rowId = randomUUID();
-  const progress: Progress = { rowId, indexes: new Map(), start: 0, isRowSent: false, isBegun: false };
+  const progress: Progress = {
+    rowId,
+    indexes: new Map(),
+    start: 0,
+    isRowSent: false,
+    isBegun: false,
+    isThrough: false,
+  };
   try {
     await begin(run, script, progress);
     await setLockTimeout(run.session, lockTimeoutOf(run, segment));
+    run.tell({ kind: "migration-running", name: script.name });
     await runScript(run, segment, script, progress);
+    progress.isThrough = true;
     // The script is through: an interruption is for the next one.
     await despiteCancel(() => checkAfter(run, script));
     await despiteCancel(() => finish(run, script, progress));
@@ -233,7 +243,7 @@ async function retakeLock(run: Run): Promise<boolean> {
 async function fail(run: Run, script: PlannedScript, progress: Progress, cause: unknown): Promise<SingleResult> {
   const { rowId, indexes, start, isRowSent, isBegun } = progress;
   const error = explain(run, script, progress, cause);
-  if (isLost(run, cause)) return isRowSent ? { kind: "lost", error, rowId } : { kind: "not-begun", error };
+  if (isLost(run, cause)) return isRowSent ? { kind: "lost", error } : { kind: "not-begun", error };
   if (!isBegun) return { kind: "not-begun", error };
   const made = script.facts.statements.find((place) => place.start >= start)?.outside?.index ?? { kind: "none" };
   try {
@@ -245,7 +255,7 @@ async function fail(run: Run, script: PlannedScript, progress: Progress, cause: 
     const id = await despiteCancel(() => markFailed(run.session, run.schema, rowId, logs));
     if (id !== undefined) run.transactionIds.push(id);
   } catch (secondError) {
-    if (isLost(run, secondError)) return { kind: "lost", error, rowId };
+    if (isLost(run, secondError)) return { kind: "lost", error };
     // The row stands unfinished without its logs, which says the same to everybody.
     if (!isDeployError(secondError) && !(secondError instanceof ServerError)) throw secondError;
   }
@@ -257,5 +267,5 @@ function explain(run: Run, script: PlannedScript, progress: Progress, cause: unk
   if (cause instanceof ServerError && !progress.isBegun) {
     return new DeployError("STATEMENT_FAILED", { during: `record ${script.name}`, server: cause.server }, { cause });
   }
-  return migrationError(run, script, cause, countCharacters(script.text.slice(0, progress.start)));
+  return migrationError(run, script, cause, progress.isThrough ? undefined : progress.start);
 }

@@ -2,9 +2,10 @@
  * Opens the socket of a session: TCP or Unix, and TLS by PostgreSQL's negotiation. The driver could do it, but does not
  * say why a handshake failed, and would open another one by itself when the first is lost.
  */
-import { connect as connectPlain, type Socket } from "node:net";
-import { checkServerIdentity, connect as connectTls } from "node:tls";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import { DeployError, describeCause } from "../errors.ts";
+import { BunSocket, type ByteSocket, type SocketAddress } from "./bun-socket.ts";
 import { tlsOptions } from "./driver-options.ts";
 import { type ConnectionTarget, isSocket } from "./url.ts";
 
@@ -15,18 +16,18 @@ const BYTE_S = 0x53;
 const BYTE_N = 0x4e;
 
 /** A connected and, where wanted, secured socket. Rejects with DATABASE_UNREACHABLE or TLS_FAILED, and at an abort. */
-export async function openSocket(target: ConnectionTarget, signal: AbortSignal): Promise<Socket> {
+export async function openSocket(target: ConnectionTarget, signal: AbortSignal): Promise<ByteSocket> {
   const startedAtMs = performance.now();
-  const socket = isSocket(target)
-    ? connectPlain({ path: `${target.host}/.s.PGSQL.${target.port}` })
-    : connectPlain({ host: target.host, port: target.port });
+  const socket = await connectPlain(
+    isSocket(target) ? { path: `${target.host}/.s.PGSQL.${target.port}` } : { host: target.host, port: target.port },
+  );
   // A failure after the first one has nobody left to tell, and would otherwise end the process.
   socket.on("error", () => {});
   const abort = () => socket.destroy();
   signal.addEventListener("abort", abort, { once: true });
   try {
+    if (signal.aborted) abort();
     await settled(socket, "connect");
-    socket.setNoDelay(true);
     return target.sslMode === "disable" || isSocket(target) ? socket : await secure(target, socket);
   } catch (cause) {
     socket.destroy();
@@ -70,7 +71,14 @@ export async function sendCancelRequest(
   });
 }
 
-async function secure(target: ConnectionTarget, socket: Socket): Promise<Socket> {
+/** Nagle's algorithm would hold back the second of two small messages; a socket of Bun's own does without it anyway. */
+async function connectPlain(address: SocketAddress): Promise<ByteSocket> {
+  if (typeof Bun !== "undefined") return new BunSocket(address) as unknown as ByteSocket;
+  const { connect } = await import("node:net");
+  return connect({ ...address, noDelay: true });
+}
+
+async function secure(target: ConnectionTarget, socket: ByteSocket): Promise<ByteSocket> {
   const failed = (reason: string, cause?: unknown) =>
     new DeployError("TLS_FAILED", { host: target.host, reason }, { cause });
   socket.write(SSL_REQUEST);
@@ -82,13 +90,20 @@ async function secure(target: ConnectionTarget, socket: Socket): Promise<Socket>
   // More than the one byte would be text that somebody has put in before the encryption (CVE-2021-23222).
   if (answer[0] !== BYTE_S || answer.length !== 1) throw failed("the server gave an unexpected answer");
   try {
-    const secured = connectTls({ ...tlsOptions(target, await readCertificates(target), checkServerIdentity), socket });
+    // Slow to load, and of no use to most.
+    const { checkServerIdentity, connect } = await import("node:tls");
+    const options = tlsOptions(target, await readCertificates(target), checkServerIdentity);
+    const secured = connect({ ...options, socket: await streamOf(socket) });
     secured.on("error", () => {});
     await settled(secured, "secureConnect");
     return secured;
   } catch (cause) {
     throw failed(describeCause(cause), cause);
   }
+}
+
+async function streamOf(socket: ByteSocket): Promise<Duplex> {
+  return socket instanceof BunSocket ? await socket.toStream() : (socket as Socket);
 }
 
 /** The roots matter to a strict connection only. */
@@ -103,7 +118,7 @@ async function readCertificates(target: ConnectionTarget): Promise<{ root?: stri
 }
 
 /** The first event of that name; an error, an end before it rejects. */
-function settled<Value = void>(socket: Socket, event: "connect" | "secureConnect" | "data"): Promise<Value> {
+function settled<Value = void>(socket: ByteSocket, event: "connect" | "secureConnect" | "data"): Promise<Value> {
   return new Promise<Value>((resolve, reject) => {
     const onEvent = (value: Value) => settle(() => resolve(value));
     const onError = (error: Error) => settle(() => reject(error));

@@ -5,9 +5,9 @@
  * a reserved one is lost, and opens another backend by itself. So nothing is reserved, the socket is ours and is given
  * out once, and every statement ends with its deadline or with the session.
  */
-import type { Socket } from "node:net";
 import postgres from "postgres";
 import { type AnyDeployError, DeployError, describeCause, isDeployError, type ServerMessage } from "../errors.ts";
+import type { ByteSocket } from "./bun-socket.ts";
 import { makeCommandCounter } from "./command-counter.ts";
 import { openSocket, sendCancelRequest } from "./connection.ts";
 import { connectionFailureOf, refusalOf } from "./connection-error.ts";
@@ -61,6 +61,8 @@ export interface Session {
   cancel(): Promise<void>;
   /** Ends the session. Takes a second at most, never throws; what still runs is lost. */
   close(): Promise<void>;
+  /** As `close`, but does not wait until the server's side has ended: for a program that is about to end itself. */
+  leave(): Promise<void>;
 }
 
 /** What the server answered to a statement. */
@@ -128,8 +130,10 @@ class DriverSession implements Session {
   readonly #waiting: Statement[] = [];
   readonly #commands = makeCommandCounter();
   #running: Statement | undefined;
-  #socket: Socket | undefined;
+  #socket: ByteSocket | undefined;
   #backend: Backend | undefined;
+  #opening: Promise<ByteSocket> | undefined;
+  #isSocketTaken = false;
   #connectStartedMs: number | undefined;
   #connectTimer: ReturnType<typeof setTimeout> | undefined;
   #isConnected = false;
@@ -145,7 +149,7 @@ class DriverSession implements Session {
       password: () => this.#password(),
       // The first thing that the server says after it has let us in.
       onparameter: () => this.#setConnected(),
-      socket: () => this.#connect(),
+      socket: () => this.#takeSocket(),
     });
   }
 
@@ -183,22 +187,34 @@ class DriverSession implements Session {
   }
 
   async close(): Promise<void> {
+    const terminated = await this.#terminate((socket, onDone) => {
+      socket.once("close", onDone);
+      socket.end(TERMINATE);
+    });
+    terminated?.destroy();
+  }
+
+  async leave(): Promise<void> {
+    await this.#terminate((socket, onDone) => socket.write(TERMINATE, onDone));
+  }
+
+  /** Undefined where there was nobody to say farewell to. */
+  async #terminate(send: (socket: ByteSocket, onDone: () => void) => void): Promise<ByteSocket | undefined> {
     const socket = this.#socket;
     const isQuiet = this.isOpen && this.#running === undefined && this.#isConnected;
     if (socket === undefined || !isQuiet) {
       this.#end("the session was closed");
-      return;
+      return undefined;
     }
     this.#endReason = "the session was closed";
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, CLOSE_DEADLINE_MS);
-      socket.once("close", () => {
+      send(socket, () => {
         clearTimeout(timer);
         resolve();
       });
-      socket.end(TERMINATE);
     });
-    socket.destroy();
+    return socket;
   }
 
   #run(during: string, deadlineMs: number | undefined, send: Statement["send"]): Promise<unknown> {
@@ -223,6 +239,9 @@ class DriverSession implements Session {
     if (statement === undefined) return;
     this.#running = statement;
     this.#commands.reset();
+    this.#opening ??= this.#connect();
+    // It is the driver that hears of a failure, unless the session has ended by then.
+    this.#opening.catch(() => {});
     statement.pending = statement.send(this.#driver);
     statement.pending.then(
       (result) => this.#finish(statement, () => statement.resolve(result)),
@@ -268,8 +287,14 @@ class DriverSession implements Session {
   }
 
   /** The socket for the driver, once: for a second one it would be a session that nobody has asked for. */
-  async #connect(): Promise<Socket> {
-    if (this.#connectStartedMs !== undefined || this.#endReason !== undefined) throw new Error("the session is over");
+  async #takeSocket(): Promise<ByteSocket> {
+    if (this.#opening === undefined || this.#isSocketTaken || !this.isOpen) throw new Error("the session is over");
+    this.#isSocketTaken = true;
+    return await this.#opening;
+  }
+
+  /** Not left to the driver, which asks for its socket a millisecond after it was given the statement. */
+  async #connect(): Promise<ByteSocket> {
     this.#connectStartedMs = performance.now();
     const { connectTimeoutMs } = this.#target;
     if (connectTimeoutMs > 0) {
@@ -372,7 +397,7 @@ class DriverSession implements Session {
 }
 
 /** The driver would obey this variable even against an explicit option, and ask for the server's state first. */
-function makeDriver(options: DriverOptions & { onparameter: () => void; socket: () => Promise<Socket> }): Driver {
+function makeDriver(options: DriverOptions & { onparameter: () => void; socket: () => Promise<ByteSocket> }): Driver {
   const { PGTARGETSESSIONATTRS: attributes } = process.env;
   delete process.env.PGTARGETSESSIONATTRS;
   try {
@@ -383,7 +408,7 @@ function makeDriver(options: DriverOptions & { onparameter: () => void; socket: 
   }
 }
 
-function isEncrypted(socket: Socket | undefined): boolean {
+function isEncrypted(socket: ByteSocket | undefined): boolean {
   return (socket as { encrypted?: unknown } | undefined)?.encrypted === true;
 }
 

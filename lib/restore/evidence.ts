@@ -60,6 +60,11 @@ const WORKER_EXTENSIONS = [
   "timescaledb",
 ];
 
+/** SQL: another text after every start and every crash of the server. */
+export const LIFE_EXPRESSION =
+  "extract(epoch FROM pg_postmaster_start_time()) || '/' || " +
+  "coalesce((SELECT extract(epoch FROM stats_reset) FROM pg_stat_bgwriter), 0)";
+
 export const PLACE_QUERY = `
   SELECT oid::text AS "databaseOid", (SELECT system_identifier::text FROM pg_control_system()) AS "systemIdentifier",
     CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END AS "timeline"
@@ -154,6 +159,19 @@ export async function flushOwnSessions(sessions: readonly Session[], serverMajor
   }
   return pids;
 }
+
+/**
+ * Puts a session of ours out of reach of what its role or database has set: names are those of pg_catalog, whatever
+ * functions somebody has made, and no timeout ends it while a backup or a restore works. Some exist in newer servers only.
+ */
+export async function prepareSession(session: Session): Promise<void> {
+  await session.query(PREPARE_SESSION, { during: "set up the session", deadlineMs: DEADLINE_MS });
+}
+
+const PREPARE_SESSION = `
+  SELECT pg_catalog.set_config(name, CASE name WHEN 'search_path' THEN '' ELSE '0' END, false)
+  FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['search_path', 'statement_timeout',
+    'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout'])`;
 
 export async function readRow<Row extends object>(session: Session, query: string): Promise<Row> {
   const rows = await session.query<Row>(query, { during: "read the evidence", deadlineMs: DEADLINE_MS });

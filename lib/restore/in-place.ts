@@ -17,8 +17,9 @@ import type { Session } from "../postgres/session.ts";
 import { type ClientTool, readOfflineEnvironment } from "../postgres/tools.ts";
 import { type RunResult, run } from "../system/exec.ts";
 import { selectEntries } from "./contents-list.ts";
-import { flushOwnSessions } from "./evidence.ts";
+import { flushOwnSessions, prepareSession } from "./evidence.ts";
 import { readRestoreFacts } from "./facts.ts";
+import { WORK_PREFIX } from "./leftovers.ts";
 import { listClusterChanges, type Mark, readClusterDigests } from "./mark.ts";
 import { chooseRestore } from "./plan.ts";
 import { NOT_PROVEN_STATE } from "./proof-script.ts";
@@ -71,8 +72,9 @@ export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredI
   const { pgRestore } = options.tools;
   await verifyBackup(backup.path, { pgRestore, expected: backup.manifest, signal });
   const session = await database.open("restore");
-  const directory = await mkdtemp(join(dirname(backup.path), ".restore-"));
+  const directory = await mkdtemp(join(dirname(backup.path), WORK_PREFIX));
   try {
+    await prepareSession(session);
     await requirePossible(session, options);
     const survivors = await readSurvivors(session, options.mark.content);
     const dump =
@@ -80,7 +82,9 @@ export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredI
     const script = await makeScript(session, survivors, options);
     const transactionId = await runRestore(directory, dump, script, options);
     // The planner knows nothing of new tables. Without it all is as before, only slower for a while.
-    await session.script("ANALYZE", { during: "analyze", deadlineMs: ANALYZE_DEADLINE_MS }).catch(() => {});
+    await session
+      .script("RESET search_path; ANALYZE", { during: "analyze", deadlineMs: ANALYZE_DEADLINE_MS })
+      .catch(() => {});
     return { transactionId };
   } finally {
     await session.close();

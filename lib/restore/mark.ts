@@ -16,6 +16,7 @@ import {
   PLACE_QUERY,
   type Place,
   type Presence,
+  prepareSession,
   readRow,
 } from "./evidence.ts";
 import { type RestoreFacts, readRestoreFacts } from "./facts.ts";
@@ -78,6 +79,7 @@ const SETTLE_POLL_MS = 50;
  */
 export async function takeMark(options: MarkOptions): Promise<Mark> {
   const { coordinator, database } = options;
+  await prepareSession(coordinator);
   const facts = await readRestoreFacts(coordinator);
   const serverMajor = Math.floor(facts.serverVersionNumber / 10_000);
   const cluster = await readClusterDigests(coordinator);

@@ -9,10 +9,9 @@ import { IN_PLACE_SETTING } from "../backup/guard.ts";
 import type { TableRows } from "../backup/manifest.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { CONTENT_QUERY, CONTENT_SETTINGS } from "./content.ts";
-import { SESSIONS_COUNTED_MAJOR } from "./evidence.ts";
+import { LIFE_EXPRESSION, SESSIONS_COUNTED_MAJOR } from "./evidence.ts";
 import { HISTORY_EXPRESSION } from "./history-digest.ts";
 import { makeProofBlock, type ProofScriptOptions } from "./proof-script.ts";
-import { LIFE_EXPRESSION } from "./settle.ts";
 import { LOCK_BLOCK, makeWipeBlock, type WipeOptions } from "./wipe.ts";
 
 export interface RestoreScriptOptions {
@@ -55,10 +54,15 @@ ${makeProofBlock(proof)}
 `;
 }
 
-/** No command of psql's own in here: a dump that is cut short leaves psql refusing them, and not the COMMIT. */
+/**
+ * The proof comes first as well: what somebody else has made would only look like a difference.
+ *
+ * No command of psql's own in here: a dump that is cut short leaves psql refusing them, and not the COMMIT.
+ */
 export function makeEndScript({ proof, expected, lockTimeoutMs }: RestoreScriptOptions): string {
   return `${makeSettings(proof.mark.serverMajor, lockTimeoutMs)}
 ${CONTENT_SETTINGS};
+${makeProofBlock(proof)}
 ${makeVerifyBlock(expected)}
 ${makeProofBlock(proof)}
 COMMIT;

@@ -1,7 +1,8 @@
 /** What became of a transaction whose end we were not told. Never guessed: the server knows. */
 import type { Database } from "../postgres/database.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
-import type { Session } from "../postgres/session.ts";
+import { ServerError, type Session } from "../postgres/session.ts";
+import { LIFE_EXPRESSION } from "./evidence.ts";
 
 export interface RecordedTransaction {
   /** Text of `pg_current_xact_id()`. */
@@ -12,16 +13,13 @@ export interface RecordedTransaction {
   readonly life: string;
 }
 
-/** SQL: another text after every start and every crash of the server. */
-export const LIFE_EXPRESSION =
-  "extract(epoch FROM pg_postmaster_start_time()) || '/' || " +
-  "coalesce((SELECT extract(epoch FROM stats_reset) FROM pg_stat_bgwriter), 0)";
-
 export type TransactionEnd =
   | { readonly kind: "committed" }
   | { readonly kind: "aborted" }
   | { readonly kind: "unknown"; readonly reason: string };
 
+/** SQLSTATE for an id that the server has not given out yet. */
+const IN_THE_FUTURE = "22023";
 const QUERY_DEADLINE_MS = 30_000;
 const POLL_MS = 200;
 /** A COMMIT that is under way ends by itself; what takes longer is a statement whose client is gone. */
@@ -63,13 +61,18 @@ async function readStatus(
   session: Session,
   { id, life }: RecordedTransaction,
 ): Promise<{ status: string | null; isSameLife: boolean }> {
-  const [row] = await session.query<{ status: string | null; isSameLife: boolean }>(
-    `SELECT CASE WHEN '${BigInt(id)}'::xid8 < pg_snapshot_xmax(pg_current_snapshot())
-         THEN pg_xact_status('${BigInt(id)}'::xid8) ELSE 'aborted' END AS "status",
-       ${LIFE_EXPRESSION} = ${quoteLiteral(life)} AS "isSameLife"`,
-    { during: "ask how the transaction ended", deadlineMs: QUERY_DEADLINE_MS },
-  );
-  return row ?? { status: null, isSameLife: false };
+  try {
+    const [row] = await session.query<{ status: string | null; isSameLife: boolean }>(
+      `SELECT pg_xact_status('${BigInt(id)}'::xid8) AS "status", ${LIFE_EXPRESSION} = ${quoteLiteral(life)} AS "isSameLife"`,
+      { during: "ask how the transaction ended", deadlineMs: QUERY_DEADLINE_MS },
+    );
+    return row ?? { status: null, isSameLife: false };
+  } catch (error) {
+    if (error instanceof ServerError && error.server.sqlState === IN_THE_FUTURE) {
+      return { status: "aborted", isSameLife: false };
+    }
+    throw error;
+  }
 }
 
 /** By its transaction too: the number of a backend that has ended is given out again. */

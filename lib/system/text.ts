@@ -1,6 +1,7 @@
 /** Text in a terminal's columns, where Hangul and emoji take two. */
 
-const GRAPHEMES = new Intl.Segmenter("und", { granularity: "grapheme" });
+/** Made when it is first needed: it draws in the tables of all languages. */
+let graphemes: Intl.Segmenter | undefined;
 
 /** Controls, marks on their own and invisible letters take no column. */
 const INVISIBLE = /^[\p{Cc}\p{Cf}\p{M}]/u;
@@ -12,10 +13,25 @@ const EMOJI = /^\p{Emoji_Presentation}|^\p{Emoji}\uFE0F/u;
 const WIDE =
   /^[\u{1100}-\u{115F}\u{2E80}-\u{303E}\u{3041}-\u{A4CF}\u{A960}-\u{A97F}\u{AC00}-\u{D7A3}\u{F900}-\u{FAFF}\u{FE30}-\u{FE6F}\u{FF01}-\u{FF60}\u{FFE0}-\u{FFE6}\u{20000}-\u{3FFFD}]/u;
 
+/**
+ * What a terminal would obey instead of showing it, and what nobody would see although it is there: controls but tabs,
+ * the byte order mark, and marks that turn the direction of the text.
+ */
+const UNSEEN = /(?!\t)[\p{Cc}\uFEFF\u200E\u200F\u202A-\u202E\u2066-\u2069]/gu;
+
+/** The text with such letters as `<U+001B>`. Line breaks are among them. */
+export function showControls(text: string): string {
+  return text.replaceAll(UNSEEN, (letter) => {
+    const code = letter.codePointAt(0) ?? 0;
+    return `<U+${code.toString(16).toUpperCase().padStart(4, "0")}>`;
+  });
+}
+
 /** Columns that the text takes in a terminal. A decomposed syllable counts as one letter. */
 export function displayWidth(text: string): number {
   let columns = 0;
-  for (const { segment } of GRAPHEMES.segment(text)) columns += graphemeWidth(segment);
+  graphemes ??= new Intl.Segmenter("und", { granularity: "grapheme" });
+  for (const { segment } of graphemes.segment(text)) columns += graphemeWidth(segment);
   return columns;
 }
 

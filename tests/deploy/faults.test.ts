@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { deploy, type Operations } from "../../lib/deploy.ts";
+import { type DeployOptions, deploy, type Operations } from "../../lib/deploy.ts";
 import { DeployError, isDeployError } from "../../lib/errors.ts";
 import type { Event } from "../../lib/events.ts";
 import { type DeployOperations, makeOperations, type OperationSettings } from "../../lib/operations.ts";
@@ -19,11 +19,20 @@ const BASE = {
   "20240101000000_users": "CREATE TABLE users (id int PRIMARY KEY, name text);\nINSERT INTO users VALUES (1, 'a');",
 };
 
+const OPTIONS = { version: "test", engine: "native", dryRun: false } as const;
+
 interface Scenario {
   /** The outcome when nothing is injected. */
   readonly ends: Outcome["kind"];
   readonly migrations: Readonly<Record<string, string>>;
+  readonly onPartial?: DeployOptions["onPartial"];
 }
+
+/** The second can't be rolled back together with the first. */
+const BOUNDARY = {
+  "20240102000000_orders": "CREATE TABLE orders (id int);\nINSERT INTO users VALUES (2, 'a');",
+  "20240103000000_unique": "CREATE UNIQUE INDEX CONCURRENTLY users_name ON users (name);",
+};
 
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
   succeeds: {
@@ -48,6 +57,8 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
         "BEGIN;\nUPDATE users SET name = 'changed';\nCOMMIT;\nSET LOCAL work_mem = '1MB';\nSELECT 1 / (SELECT count(*) FROM orders);",
     },
   },
+  "stops at a boundary": { ends: "at-boundary", migrations: BOUNDARY },
+  "goes back from a boundary": { ends: "restored", migrations: BOUNDARY, onPartial: "restore" },
 };
 
 interface Fault {
@@ -77,7 +88,11 @@ for (const [name, scenario] of Object.entries(SCENARIOS)) {
   }
 }
 
-async function sweep({ migrations, ends }: Scenario, when: Fault["when"], isLasting: boolean): Promise<void> {
+async function sweep(
+  { migrations, ends, onPartial = "stop" }: Scenario,
+  when: Fault["when"],
+  isLasting: boolean,
+): Promise<void> {
   const cluster = await sharedCluster();
   const template = await makeTemplate(cluster);
   const before = dumpDatabase(cluster, template);
@@ -87,7 +102,7 @@ async function sweep({ migrations, ends }: Scenario, when: Fault["when"], isLast
     const project = makeProject({ ...BASE, ...migrations });
     const expired = plantExpiredFile(project);
     const fault = { at, when, isLasting };
-    const run = await runWithFault(cluster.url(database), project, fault);
+    const run = await runWithFault(cluster.url(database), project, fault, onPartial);
     const story = JSON.stringify({
       ...fault,
       calls: run.calls,
@@ -108,7 +123,7 @@ async function sweep({ migrations, ends }: Scenario, when: Fault["when"], isLast
 async function makeTemplate(cluster: Cluster): Promise<string> {
   const template = await cluster.createDatabase();
   const operations = operationsFor(cluster.url(template), makeProject(BASE), () => {});
-  await deploy({ version: "test", engine: "native", dryRun: false }, operations, () => {});
+  await deploy({ ...OPTIONS, onPartial: "stop" }, operations, () => {});
   await operations.close();
   return template;
 }
@@ -122,7 +137,12 @@ function plantExpiredFile(project: Project): string {
   return path;
 }
 
-async function runWithFault(url: string, project: Project, fault: Fault): Promise<Run> {
+async function runWithFault(
+  url: string,
+  project: Project,
+  fault: Fault,
+  onPartial: DeployOptions["onPartial"],
+): Promise<Run> {
   const calls: string[] = [];
   const events: Event[] = [];
   let wasInjected = false;
@@ -144,7 +164,7 @@ async function runWithFault(url: string, project: Project, fault: Fault): Promis
   let outcome: Outcome | undefined;
   let thrown: unknown;
   try {
-    outcome = await deploy({ version: "test", engine: "native", dryRun: false }, faulty, (event) => events.push(event));
+    outcome = await deploy({ ...OPTIONS, onPartial }, faulty, (event) => events.push(event));
   } catch (error) {
     thrown = error;
   }

@@ -100,6 +100,9 @@ test(
     const shown = await runDeploy(project, { url, args: ["status"] });
     expect(shown.stdout).toContain("실행 중: 1건");
     expect(shown.stdout).not.toContain("실패");
+    // Nothing can be said of what will be pending when the first has ended, least of all that it has failed.
+    const planned = await runDeploy(project, { url, args: ["plan"] });
+    expectRefused(planned, { exitCode: 75, code: "LOCK_NOT_ACQUIRED" });
 
     await reader.run("COMMIT");
     await reader.end();

@@ -5,12 +5,12 @@
 import { expect, test } from "bun:test";
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { openClient } from "../support/client.ts";
-import { type Cluster, sharedCluster, temporaryDirectory } from "../support/cluster.ts";
+import { type Cluster, sharedCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
-import { readAtGate, waitForFile } from "../support/gate.ts";
+import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
 import { type DeployRun, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectNoLeak, expectStarted } from "../support/refusal.ts";
 
@@ -201,7 +201,7 @@ for (const [name, sql] of Object.entries({
   test(
     `a client that comes after the backup, ${name} and is gone before the failure: nothing is restored`,
     async () => {
-      const flag = join(temporaryDirectory(), "go-on");
+      const flag = makeFlagPath(await sharedCluster());
       const live = await makeLive({ "3_half": makeHalf(waitForFile(flag)) });
       const { cluster, database, url, project } = live;
       const running = startDeploy(project, { url, args: APP });
@@ -209,7 +209,7 @@ for (const [name, sql] of Object.entries({
       const visitor = await openClient(cluster, database);
       await visitor.run(sql);
       await visitor.end();
-      letPass(flag);
+      writeFileSync(flag, "");
       expectLeftAlone(await running.ended, "백업 이후 다른 클라이언트가 접속했습니다.");
       expect(await isHalfThere(live)).toBe(true);
       const notes = await readNotes(cluster, database);
@@ -217,10 +217,6 @@ for (const [name, sql] of Object.entries({
     },
     TIMEOUT_MS,
   );
-}
-
-function letPass(flag: string): void {
-  writeFileSync(flag, "");
 }
 
 interface Writing {

@@ -1,4 +1,6 @@
 /** A migration that goes on when the test says so. */
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import { type Client, openClient } from "./client.ts";
 import type { Cluster } from "./cluster.ts";
 import { until } from "./project.ts";
@@ -48,6 +50,11 @@ export function waitForFile(path: string): string {
     WHILE (pg_stat_file('${path}', true)).size IS NULL LOOP PERFORM pg_sleep(0.02); END LOOP;
   END $gate$;
   `;
+}
+
+/** For `waitForFile`: where the server may look. */
+export function makeFlagPath(cluster: Cluster): string {
+  return join(cluster.directory, `go-on-${randomBytes(6).toString("hex")}`);
 }
 
 /** The backends that stand at a gate, seen from another database. */

@@ -2,6 +2,7 @@
 import type { ErrorCode, ErrorFields, ScriptLocation, ServerMessage, SettingProblem } from "../../lib/errors.ts";
 import type { Event, Warning } from "../../lib/events.ts";
 import type { WarningAbout } from "../../lib/messages/messages.ts";
+import type { Diagnosis } from "../../lib/migrations/diagnosis.ts";
 
 /** Every text that is filled in; nothing that the catalogues say themselves looks like it. */
 export const VALUE = "\u27E6value\u27E7";
@@ -53,7 +54,12 @@ export const PROBLEMS: {
     { kind: "unknown-command", command: VALUE, nearest: undefined },
   ],
   surplus: [{ kind: "surplus", argument: VALUE }],
-  missing: [{ kind: "missing", name: VALUE }],
+  missing: [
+    { kind: "missing", name: VALUE },
+    { kind: "missing", name: VALUE, elsewhere: { path: VALUE, variable: VALUE } },
+  ],
+  "one-of-flags": [{ kind: "one-of-flags", flags: two }],
+  "only-with": [{ kind: "only-with", flag: VALUE, commands: two }],
   "missing-value": [{ kind: "missing-value", flag: VALUE }],
   "unexpected-value": [{ kind: "unexpected-value", flag: VALUE }],
   invalid: (
@@ -114,10 +120,33 @@ export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout
   cleanup: [{ about: "cleanup", reason: VALUE }],
 };
 
+const statements = (["applied", "not-applied", "unknown"] as const).map((verdict) => ({
+  line: 4242,
+  text: VALUE,
+  verdict,
+}));
+const diagnoses: readonly Diagnosis[] = [
+  { migration: VALUE, statements, contradicted: ["applied"], proposal: "rolled-back", invalidIndexes: two },
+  { migration: VALUE, statements: [], contradicted: [], proposal: "restore", invalidIndexes: [] },
+  { migration: VALUE, statements, contradicted: ["rolled-back"], proposal: "applied", invalidIndexes: [] },
+];
+
 const segments = [
   { migrations: two, atomic: true },
   { migrations: [VALUE], atomic: false },
 ];
+
+const blocker = { pid: 4242, applicationName: VALUE, state: VALUE, statement: VALUE, sinceMs: 125_000 };
+const bareBlocker = { pid: 4242, applicationName: "", state: undefined, statement: undefined, sinceMs: undefined };
+const preparedBlocker = { ...bareBlocker, pid: 0 };
+const progress = {
+  kind: "migration-progress" as const,
+  name: VALUE,
+  number: 2,
+  total: 3,
+  runningMs: 41_000,
+  elapsedMs: 125_000,
+};
 
 type EventSamples = { readonly [K in Event["kind"]]: readonly Extract<Event, { kind: K }>[] };
 
@@ -160,6 +189,14 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { kind: "restore-plan", rungs: ["rollback", "in-place"], reasons: [] },
     { kind: "restore-plan", rungs: [], reasons: ["subscriptions", "plain-format"] },
   ],
+  "migration-running": [{ kind: "migration-running", name: VALUE }],
+  "migration-progress": [
+    { ...progress, waiting: undefined, work: undefined },
+    { ...progress, waiting: undefined, work: { command: VALUE, table: VALUE, phase: VALUE, percent: 42 } },
+    { ...progress, waiting: undefined, work: { command: VALUE, table: undefined, phase: VALUE, percent: undefined } },
+    { ...progress, waiting: { waitedMs: 3_200, blockers: [blocker, bareBlocker, preparedBlocker] }, work: undefined },
+    { ...progress, waiting: { waitedMs: 3_200, blockers: Array.from({ length: 5 }, () => blocker) }, work: undefined },
+  ],
   "migration-applied": [{ kind: "migration-applied", name: VALUE, durationMs: 340 }],
   notice: [{ kind: "notice", severity: VALUE, message: VALUE }],
   "segment-retrying": [{ kind: "segment-retrying", attempt: 3, waitMs: 2000, sqlState: VALUE, message: VALUE }],
@@ -173,12 +210,13 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { kind: "rolled-back", transactionId: VALUE },
     { kind: "rolled-back", transactionId: undefined },
   ],
-  "stopped-at-boundary": [{ kind: "stopped-at-boundary", applied: two, notApplied: [VALUE] }],
+  "stopped-at-boundary": [{ kind: "stopped-at-boundary", applied: two, notApplied: many }],
   "restore-not-proven": [{ kind: "restore-not-proven", reasons: ["clients-now", "cluster-roles"] }],
   pruned: [
     { kind: "pruned", paths: two, kept: 4242 },
     { kind: "pruned", paths: [], kept: 4242 },
   ],
+  diagnosed: [{ kind: "diagnosed", diagnoses }],
   warning: Object.values(WARNINGS)
     .flat()
     .map((warning) => ({ kind: "warning", warning })),
@@ -191,12 +229,25 @@ const child = [
 
 export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = {
   SETTINGS_INVALID: [{ problems: Object.values(PROBLEMS).flat() }, { problems: [{ kind: "missing", name: VALUE }] }],
-  MIGRATIONS_DIR_NOT_FOUND: [{ path: VALUE }],
+  MIGRATIONS_DIR_NOT_FOUND: [
+    { path: VALUE },
+    {
+      path: VALUE,
+      candidates: [
+        { path: VALUE, namedBy: VALUE },
+        { path: VALUE, namedBy: undefined },
+      ],
+    },
+  ],
   MIGRATIONS_DIR_UNREADABLE: [{ path: VALUE, reason: VALUE }],
 
   HISTORY_FAILED: [
     { migrations: [{ name: VALUE, startedAt: VALUE }], engine: "native" },
     { migrations: [{ name: VALUE, startedAt: VALUE }], engine: "prisma" },
+    {
+      migrations: diagnoses.map((diagnosis) => ({ name: VALUE, startedAt: VALUE, diagnosis })),
+      engine: "native",
+    },
   ],
   BASELINE_NEEDED: [{ schema: VALUE, tables: many, migrations: many }],
   SCRIPT_MISSING: [{ migrations: two }],
@@ -211,6 +262,19 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   HISTORY_EDITED: [{ migrations: two }],
   HISTORY_MISSING: [{ migrations: two }],
   LEDGER_UNSUPPORTED: [{ schema: VALUE }],
+  RESOLVE_SCRIPT_NOT_FOUND: [{ migration: VALUE }],
+  RESOLVE_ALREADY_APPLIED: [{ migration: VALUE }],
+  RESOLVE_NEVER_APPLIED: [{ migration: VALUE }],
+  RESOLVE_NOT_FAILED: [{ migration: VALUE }],
+  RESOLVE_CONTRADICTED: diagnoses.flatMap((diagnosis) => [
+    { choice: "applied", command: "resolve", diagnoses: [diagnosis] },
+    { choice: "rolled-back", command: "resolve", diagnoses: [diagnosis] },
+    { choice: "applied", command: "baseline", diagnoses: [diagnosis, diagnosis] },
+  ]),
+  BASELINE_CONTRADICTED: [
+    { failed: two, rolledBack: [], deployed: [] },
+    { failed: [], rolledBack: two, deployed: many },
+  ],
 
   TOOL_NOT_FOUND: [{ tool: VALUE }],
   TOOL_TOO_OLD: [{ tool: VALUE, path: VALUE, toolVersion: VALUE, serverVersion: VALUE }],
@@ -247,7 +311,10 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   APP_NOT_EXECUTABLE: [{ path: VALUE, reason: VALUE }],
   INTERRUPTED: [{ signal: "SIGINT" }, { signal: "SIGTERM" }],
 
-  MIGRATION_FAILED: [{ migration: VALUE, server, location: undefined }],
+  MIGRATION_FAILED: [
+    { migration: VALUE, path: VALUE, server, location: undefined },
+    { migration: VALUE, path: VALUE, server: { ...server, sqlState: "23505" }, location },
+  ],
   MIGRATION_BROKE_TRANSACTION: [{ migration: VALUE, reason: VALUE }],
   MIGRATION_LEFT_SESSION_CHANGED: [{ migration: VALUE, reason: VALUE }],
   PRISMA_CLI_FAILED: [
@@ -260,6 +327,7 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   COMMIT_UNKNOWN: [{ transactionId: VALUE, reason: VALUE }],
   VERIFY_FAILED: [{ migrations: two }],
 
+  UNEXPECTED: [{ during: "migrate", stack: `Error: ${VALUE}\n    at ${VALUE}` }],
   RESTORE_FAILED: child,
   RESTORE_NOT_PROVEN: [{ reasons: ["clients-now"] }],
   RESTORE_DIFFERS: [{ differences: two }],

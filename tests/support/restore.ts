@@ -1,7 +1,7 @@
 /** A real database with everything in it, its damage, its backup, and an oracle that tells whether it is as before. */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { takeBackup } from "../../lib/backup/dump.ts";
 import type { Backup } from "../../lib/backup/store.ts";
 import { type Database, makeDatabase } from "../../lib/postgres/database.ts";
@@ -9,6 +9,7 @@ import type { Session } from "../../lib/postgres/session.ts";
 import { type ClientTool, findTool } from "../../lib/postgres/tools.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
 import { type InPlaceOptions, restoreInPlace } from "../../lib/restore/in-place.ts";
+import { makeInstructions } from "../../lib/restore/instructions.ts";
 import { type Mark, takeMark } from "../../lib/restore/mark.ts";
 import { chooseRestore, type RestorePlan } from "../../lib/restore/plan.ts";
 import { judgeProof, type Proof, readEvidence } from "../../lib/restore/proof.ts";
@@ -158,9 +159,10 @@ export interface DeployOptions {
 }
 
 export function openDatabase(cluster: Cluster, name: string, user = "postgres"): Database {
-  const parsed = parseConnectionUrl(cluster.url(name, { user }));
+  const parsed = parseConnectionUrl(cluster.url("postgres", { user }));
   if ("problem" in parsed) throw new Error(JSON.stringify(parsed.problem));
-  return makeDatabase(parsed.target);
+  // A database's name is taken from a URL as it stands there, percent signs and all.
+  return makeDatabase({ ...parsed.target, database: name });
 }
 
 export async function beginDeploy(cluster: Cluster, name: string, options: DeployOptions = {}): Promise<Deploy> {
@@ -224,4 +226,12 @@ async function migrate(session: Session, sql: string, transactionIds: string[]):
   const [row] = await session.query<{ id: string }>(`SELECT pg_current_xact_id()::text AS "id"`, options);
   if (row !== undefined) transactionIds.push(row.id);
   await session.script("COMMIT; RESET ALL", options);
+}
+
+/** Runs what a person would copy, in the shell that every system has. */
+export async function runInstructions({ backup, database, mark, tools }: Deploy): Promise<void> {
+  const commands = makeInstructions(backup, database.target, mark.content.properties);
+  const env = { PATH: `${dirname(tools.psql.path)}:${process.env.PATH}`, LC_ALL: "C" };
+  const result = spawnSync("sh", ["-eu", "-c", commands.join("\n")], { env, encoding: "utf8" });
+  if (result.status !== 0) throw new Error(`${result.stderr}\n${commands.join("\n")}`);
 }

@@ -77,6 +77,43 @@ export async function startStrangeServer(behave: (socket: Socket) => void): Prom
   };
 }
 
+/** Passes everything on, until it passes only questions and no answers. */
+export async function startForgetfulNetwork(target: { readonly host: string; readonly port: number }) {
+  let hasAnswers = true;
+  let forgottenQuestion: string | undefined;
+  const clients: Socket[] = [];
+  const server = await startStrangeServer((client) => {
+    const upstream = connect(target.port, target.host);
+    clients.push(client);
+    client.on("data", (chunk) => {
+      if (forgottenQuestion !== undefined && chunk.includes(forgottenQuestion)) hasAnswers = false;
+      upstream.write(chunk);
+    });
+    client.on("close", () => upstream.destroy());
+    upstream.on("error", () => client.destroy());
+    upstream.on("data", (chunk) => {
+      if (hasAnswers) client.write(chunk);
+    });
+  });
+  return {
+    ...server,
+    loseAnswers() {
+      hasAnswers = false;
+    },
+    /** From the first question that holds this text on. */
+    loseAnswersTo(question: string) {
+      forgottenQuestion = question;
+    },
+    regainAnswers() {
+      forgottenQuestion = undefined;
+      hasAnswers = true;
+    },
+    reset() {
+      for (const client of clients) client.resetAndDestroy();
+    },
+  };
+}
+
 async function listen(server: Server): Promise<void> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
 }

@@ -1,0 +1,195 @@
+/**
+ * `resolve` and `baseline`: what a person knows of a migration is recorded in the history, as Prisma's CLI records it,
+ * but never blindly: before anything is marked, its script is held against what is in the database.
+ */
+import { DeployError, hasCode } from "./errors.ts";
+import type { Choice, Diagnosis } from "./migrations/diagnosis.ts";
+import { type MigrationScript, readMigrationNames, readMigrationsFolder, readScripts } from "./migrations/folder.ts";
+import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
+import { type Resolution, resolveApplied, resolveBaseline, resolveRolledBack } from "./migrations/resolution.ts";
+import { MINIMUM_SERVER, type OperationContext } from "./operations.ts";
+import { retryWhileUnavailable } from "./postgres/availability.ts";
+import { makeDatabase } from "./postgres/database.ts";
+import { acquireDeployLock, releaseDeployLock } from "./postgres/deploy-lock.ts";
+import type { Session } from "./postgres/session.ts";
+
+export type ResolveRequest =
+  | { readonly as: Choice; readonly migration: string }
+  /** Everything in the folder is applied. */
+  | { readonly as: "baseline" };
+
+export interface ResolveOptions {
+  /** Record it even where the database contradicts it. */
+  readonly force: boolean;
+  /** Look, and write nothing. */
+  readonly dryRun: boolean;
+}
+
+/** The stable shape of `resolve --json` and `baseline --json`. */
+export interface ResolveResult {
+  readonly applied: readonly string[];
+  readonly rolledBack: readonly string[];
+  /** False with `--dry-run`, and where nothing had to be marked. */
+  readonly written: boolean;
+  readonly diagnoses: readonly Diagnosis[];
+}
+
+const READ_DEADLINE_MS = 60_000;
+
+/** @throws RESOLVE_*, BASELINE_CONTRADICTED and what connecting and locking can meet; then nothing was recorded */
+export async function resolve(
+  request: ResolveRequest,
+  options: ResolveOptions,
+  context: OperationContext,
+): Promise<ResolveResult> {
+  const { settings, signal, tell } = context;
+  const names = readNames(request, settings.migrationsDirectory);
+  const database = makeDatabase(settings.target);
+  const session = await retryWhileUnavailable(
+    () =>
+      acquireDeployLock(database, () => database.open("resolve", { isMigrating: true }), {
+        waitMs: settings.deployLockWaitMs,
+        signal,
+        tell,
+      }),
+    { waitMs: settings.databaseWaitMs, signal, tell },
+  );
+  try {
+    return await resolveLocked(session, names, request, options, context);
+  } finally {
+    await releaseDeployLock(session).catch((cause: unknown) =>
+      tell({ kind: "warning", warning: { about: "unlock", reason: String(cause) } }),
+    );
+    await session.close();
+  }
+}
+
+/** What is unfinished may have been at work: only under the lock it is failed. */
+async function resolveLocked(
+  session: Session,
+  names: readonly string[],
+  request: ResolveRequest,
+  options: ResolveOptions,
+  context: OperationContext,
+): Promise<ResolveResult> {
+  const { settings, signal, tell } = context;
+  const schema = settings.target.schema ?? DEFAULT_SCHEMA;
+  const history = await readSettledHistory(session, schema, names, context);
+  const scripts = await readNeededScripts(request, names, settings.migrationsDirectory);
+  const resolution = decide(request, history, names);
+  const rolledBack = history.rows.filter(({ id }) => resolution.rolledBackIds.includes(id)).map(({ name }) => name);
+  const marked = { applied: resolution.applied, rolledBack: [...new Set(rolledBack)] };
+  if (marked.applied.length + rolledBack.length === 0) return { ...marked, written: false, diagnoses: [] };
+
+  const diagnoses = await diagnose(session, request, {
+    names,
+    history,
+    schema,
+    directory: settings.migrationsDirectory,
+  });
+  refuseContradicted(request, resolution, diagnoses, options);
+  tell({ kind: "diagnosed", diagnoses });
+  if (options.dryRun) return { ...marked, written: false, diagnoses };
+
+  signal.throwIfAborted();
+  const { writeResolution } = await import("./migrations/resolution-rows.ts");
+  const { makeTimestamps } = await import("./migrations/native-run.ts");
+  const rows = {
+    rolledBackIds: resolution.rolledBackIds,
+    applied: scripts.filter(({ name }) => resolution.applied.includes(name)),
+  };
+  const nextTimestamp = makeTimestamps(() => performance.timeOrigin + performance.now());
+  await writeResolution(session, rows, { schema, hasTable: history.schema !== undefined, nextTimestamp });
+  return { ...marked, written: true, diagnoses };
+}
+
+/** As Prisma: the provider matters for what is to be applied, and a migration can be rolled back without a folder. */
+function readNames(request: ResolveRequest, directory: string): readonly string[] {
+  if (request.as !== "rolled-back") return readMigrationsFolder(directory).names;
+  try {
+    return readMigrationNames(directory);
+  } catch (error) {
+    if (hasCode(error, "MIGRATIONS_DIR_NOT_FOUND")) return [];
+    throw error;
+  }
+}
+
+async function readNeededScripts(
+  request: ResolveRequest,
+  names: readonly string[],
+  directory: string,
+): Promise<readonly MigrationScript[]> {
+  if (request.as === "rolled-back") return [];
+  if (request.as === "baseline") return await readScripts(directory, names);
+  const { migration } = request;
+  if (!names.includes(migration)) return [];
+  return await readScripts(directory, [migration]).catch((cause: unknown) => {
+    if (!hasCode(cause, "SCRIPT_MISSING")) throw cause;
+    throw new DeployError("RESOLVE_SCRIPT_NOT_FOUND", { migration }, { cause });
+  });
+}
+
+/** The history once nothing is at work on it any more: an engine of Prisma's can outlive its CLI, and its lock. */
+async function readSettledHistory(
+  session: Session,
+  schema: string,
+  names: readonly string[],
+  { settings, signal, tell }: OperationContext,
+): Promise<History> {
+  const history = await readHistory(session, schema, READ_DEADLINE_MS);
+  const { version, versionNumber, readOnly, inRecovery } = history.server;
+  if (versionNumber < MINIMUM_SERVER.versionNumber) {
+    throw new DeployError("SERVER_TOO_OLD", { serverVersion: version, minimum: MINIMUM_SERVER.version });
+  }
+  if (readOnly) throw new DeployError("DATABASE_READ_ONLY", { inRecovery });
+  if (history.baseline?.hasContractLedger === true) {
+    throw new DeployError("LEDGER_UNSUPPORTED", { schema: "prisma_contract" });
+  }
+  const { waitForEngines } = await import("./migrations/prisma-engine.ts");
+  const { readPresentScripts } = await import("./migrations/folder.ts");
+  const finished = new Set(history.rows.filter(({ finishedAt }) => finishedAt !== null).map(({ name }) => name));
+  const unfinished = names.filter((name) => !finished.has(name));
+  const scripts = await readPresentScripts(settings.migrationsDirectory, unfinished);
+  const hasWaited = await waitForEngines(session, scripts, { waitMs: settings.deployLockWaitMs, signal, tell });
+  return hasWaited ? await readHistory(session, schema, READ_DEADLINE_MS) : history;
+}
+
+function decide(request: ResolveRequest, history: History, names: readonly string[]): Resolution {
+  switch (request.as) {
+    case "applied":
+      return resolveApplied(history.rows, names, request.migration);
+    case "rolled-back":
+      return resolveRolledBack(history.rows, request.migration);
+    case "baseline":
+      return resolveBaseline(history.rows, names);
+  }
+}
+
+async function diagnose(
+  session: Session,
+  request: ResolveRequest,
+  subject: { names: readonly string[]; history: History; schema: string; directory: string },
+): Promise<readonly Diagnosis[]> {
+  const { diagnoseEach, diagnoseTogether } = await import("./migrations/script-diagnosis.ts");
+  const { directory: migrationsDirectory, ...rest } = subject;
+  if (request.as === "baseline") {
+    return await diagnoseTogether(session, subject.names, { migrationsDirectory, ...rest });
+  }
+  return await diagnoseEach(session, [request.migration], { migrationsDirectory, ...rest });
+}
+
+function refuseContradicted(
+  request: ResolveRequest,
+  { applied }: Resolution,
+  diagnoses: readonly Diagnosis[],
+  { force }: ResolveOptions,
+): void {
+  const choice = request.as === "baseline" ? "applied" : request.as;
+  const against = diagnoses.filter(
+    ({ migration, contradicted }) =>
+      contradicted.includes(choice) && (request.as !== "baseline" || applied.includes(migration)),
+  );
+  if (against.length === 0 || force) return;
+  const command = request.as === "baseline" ? "baseline" : "resolve";
+  throw new DeployError("RESOLVE_CONTRADICTED", { choice, command, diagnoses: against });
+}

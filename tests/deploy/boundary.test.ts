@@ -1,0 +1,117 @@
+/**
+ * A deploy that fails behind migrations which are committed: it leaves them whole and the next run goes on, or, where that
+ * was asked for and nobody else can have written, it goes back to where it began.
+ */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { openClient } from "../support/client.ts";
+import { type Cluster, sharedCluster } from "../support/cluster.ts";
+import { dumpDatabase } from "../support/dump.ts";
+import { makeProject, type Project, runDeploy } from "../support/project.ts";
+
+setDefaultTimeout(300_000);
+
+const BASE = { "1_users": "CREATE TABLE users (id int PRIMARY KEY, name text);\nINSERT INTO users VALUES (1, 'a');\n" };
+/** The first is committed before the second can begin, which then meets a duplicate. */
+const PENDING = {
+  "2_more": "INSERT INTO users VALUES (2, 'a'), (3, 'a');\n",
+  "3_index": "CREATE UNIQUE INDEX CONCURRENTLY users_name ON users (name);\n",
+  "4_orders": "CREATE TABLE orders (id int);\n",
+};
+
+interface Live {
+  readonly cluster: Cluster;
+  readonly database: string;
+  readonly url: string;
+  readonly project: Project;
+  readonly before: string;
+}
+
+async function makeLive(): Promise<Live> {
+  const cluster = await sharedCluster();
+  const database = await cluster.createDatabase();
+  const url = cluster.url(database);
+  const project = makeProject(BASE);
+  const first = await runDeploy(project, { url });
+  expect(first.exitCode, first.stderr).toBe(0);
+  for (const [name, sql] of Object.entries(PENDING)) project.add(name, sql);
+  return { cluster, database, url, project, before: dumpDatabase(cluster, database) };
+}
+
+async function readRows({ cluster, database }: Live): Promise<string> {
+  const state = `CASE WHEN rolled_back_at IS NOT NULL THEN 'rolled back' WHEN finished_at IS NULL THEN 'unfinished' ELSE 'finished' END`;
+  return await cluster.psql(
+    database,
+    `SELECT string_agg(migration_name || ' ' || ${state}, ', ' ORDER BY started_at) FROM _prisma_migrations`,
+  );
+}
+
+async function expectAtBoundary(live: Live): Promise<void> {
+  const { cluster, database } = live;
+  expect(await readRows(live)).toBe("1_users finished, 2_more finished, 3_index rolled back");
+  expect(await cluster.psql(database, "SELECT count(*) FROM users")).toBe("3");
+  expect(await cluster.psql(database, "SELECT count(*) FROM pg_index WHERE NOT indisvalid")).toBe("0");
+}
+
+test("it stops behind what is whole, and the next run goes on from there", async () => {
+  const live = await makeLive();
+  const { cluster, database, url, project } = live;
+  const run = await runDeploy(project, { url, args: ["--", "echo", "the app"] });
+  expect(run.exitCode, run.stderr).toBe(8);
+  expect(run.stdout).toBe("");
+  expect(run.stderr).not.toContain("복원");
+  await expectAtBoundary(live);
+
+  await cluster.psql(database, "DELETE FROM users WHERE id > 1");
+  const next = await runDeploy(project, { url, args: ["--", "echo", "the app"] });
+  expect(next.exitCode, next.stderr).toBe(0);
+  expect(next.stdout).toBe("the app\n");
+  expect(await readRows(live)).toBe(
+    "1_users finished, 2_more finished, 3_index rolled back, 3_index finished, 4_orders finished",
+  );
+});
+
+test.each([
+  ["by the flag", { args: ["--on-partial", "restore"] }],
+  ["by the variable", { environment: { ON_PARTIAL: "restore" } }],
+])("it goes back where nobody else has written, when asked to %s", async (_, options) => {
+  const { cluster, database, url, project, before } = await makeLive();
+  const run = await runDeploy(project, { url, ...options });
+  expect(run.exitCode, run.stderr).toBe(5);
+  expect(run.stderr).toContain("✅ 백업에서 복원 완료");
+  expect(run.stderr).not.toContain("마이그레이션 경계에서");
+  expect(run.stderr).toContain("데이터베이스는 배포 전과 같습니다.");
+  expect(dumpDatabase(cluster, database)).toBe(before);
+});
+
+test("it stays where somebody else could have written, and says why", async () => {
+  const live = await makeLive();
+  const { cluster, database, url, project } = live;
+  const other = await openClient(cluster, database);
+  const run = await runDeploy(project, { url, args: ["--on-partial", "restore", "--lang", "en"] });
+  await other.end();
+  expect(run.exitCode, run.stderr).toBe(8);
+  expect(run.stderr).not.toContain("Trying to restore");
+  expect(run.stderr).toContain("Another client is connected now.");
+  expect(run.stderr).toContain("⏸️  Stopped at a migration boundary.");
+  await expectAtBoundary(live);
+});
+
+test("it stays where the transactions are known, and another one has committed", async () => {
+  const live = await makeLive();
+  const { cluster, database, url, project } = live;
+  // Without a second session to be seen at the end: it writes and leaves.
+  project.add("3_index", "CREATE UNIQUE INDEX CONCURRENTLY users_name ON users (slow(name));\n");
+  await cluster.psql(
+    database,
+    `CREATE FUNCTION slow(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN $1; END'`,
+  );
+  const writer = (async () => {
+    const count = async () => Number(await cluster.psql(database, "SELECT count(*) FROM users"));
+    while ((await count()) < 3) await new Promise((resolve) => setTimeout(resolve, 50));
+    await cluster.psql(database, "INSERT INTO users VALUES (42, 'an order that was acknowledged')");
+  })();
+  const run = await runDeploy(project, { url, args: ["--on-partial", "restore"] });
+  await writer;
+  expect(run.exitCode, run.stderr).toBe(8);
+  expect(await cluster.psql(database, "SELECT name FROM users WHERE id = 42")).toBe("an order that was acknowledged");
+});

@@ -1,1 +1,0 @@
-import { parseScript } from "../lib/migrations/grammar.ts"; console.log(JSON.stringify(await parseScript("BEGIN; SELECT 'é'; SELEC")), JSON.stringify(await parseScript("VACUUM")));
