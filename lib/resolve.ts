@@ -7,6 +7,7 @@ import type { Choice, Diagnosis } from "./migrations/diagnosis.ts";
 import { type MigrationScript, readMigrationNames, readMigrationsFolder, readScripts } from "./migrations/folder.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
 import { type Resolution, resolveApplied, resolveBaseline, resolveRolledBack } from "./migrations/resolution.ts";
+import type { DiagnosisSubject } from "./migrations/script-diagnosis.ts";
 import { MINIMUM_SERVER, type OperationContext } from "./operations.ts";
 import { retryWhileUnavailable } from "./postgres/availability.ts";
 import { makeDatabase } from "./postgres/database.ts";
@@ -31,6 +32,7 @@ export interface ResolveResult {
   readonly rolledBack: readonly string[];
   /** False with `--dry-run`, and where nothing had to be marked. */
   readonly written: boolean;
+  /** Of a baseline, only those that speak against it. */
   readonly diagnoses: readonly Diagnosis[];
 }
 
@@ -81,13 +83,9 @@ async function resolveLocked(
   const marked = { applied: resolution.applied, rolledBack: [...new Set(rolledBack)] };
   if (marked.applied.length + rolledBack.length === 0) return { ...marked, written: false, diagnoses: [] };
 
-  const diagnoses = await diagnose(session, request, {
-    names,
-    history,
-    schema,
-    directory: settings.migrationsDirectory,
-  });
-  refuseContradicted(request, resolution, diagnoses, options);
+  const subject = { names, history, schema, migrationsDirectory: settings.migrationsDirectory };
+  const diagnoses = await diagnose(session, request, resolution, subject);
+  refuseContradicted(request, diagnoses, options);
   tell({ kind: "diagnosed", diagnoses });
   if (options.dryRun) return { ...marked, written: false, diagnoses };
 
@@ -165,31 +163,27 @@ function decide(request: ResolveRequest, history: History, names: readonly strin
   }
 }
 
+/** Of a whole folder, only what speaks against it: the rest would be everything that was ever made. */
 async function diagnose(
   session: Session,
   request: ResolveRequest,
-  subject: { names: readonly string[]; history: History; schema: string; directory: string },
+  { applied }: Resolution,
+  subject: DiagnosisSubject,
 ): Promise<readonly Diagnosis[]> {
   const { diagnoseEach, diagnoseTogether } = await import("./migrations/script-diagnosis.ts");
-  const { directory: migrationsDirectory, ...rest } = subject;
-  if (request.as === "baseline") {
-    return await diagnoseTogether(session, subject.names, { migrationsDirectory, ...rest });
-  }
-  return await diagnoseEach(session, [request.migration], { migrationsDirectory, ...rest });
+  if (request.as !== "baseline") return await diagnoseEach(session, [request.migration], subject);
+  const all = await diagnoseTogether(session, subject.names, subject);
+  return all.filter(({ migration, contradicted }) => applied.includes(migration) && contradicted.includes("applied"));
 }
 
-function refuseContradicted(
-  request: ResolveRequest,
-  { applied }: Resolution,
-  diagnoses: readonly Diagnosis[],
-  { force }: ResolveOptions,
-): void {
-  const choice = request.as === "baseline" ? "applied" : request.as;
-  const against = diagnoses.filter(
-    ({ migration, contradicted }) =>
-      contradicted.includes(choice) && (request.as !== "baseline" || applied.includes(migration)),
-  );
+function refuseContradicted(request: ResolveRequest, diagnoses: readonly Diagnosis[], { force }: ResolveOptions): void {
+  const isBaseline = request.as === "baseline";
+  const choice = isBaseline ? "applied" : request.as;
+  const against = diagnoses.filter(({ contradicted }) => contradicted.includes(choice));
   if (against.length === 0 || force) return;
-  const command = request.as === "baseline" ? "baseline" : "resolve";
-  throw new DeployError("RESOLVE_CONTRADICTED", { choice, command, diagnoses: against });
+  throw new DeployError("RESOLVE_CONTRADICTED", {
+    choice,
+    command: isBaseline ? "baseline" : "resolve",
+    diagnoses: against,
+  });
 }

@@ -204,12 +204,23 @@ describe("a real process", () => {
   );
 });
 
+/** Whom a migration waits for; what they run is nobody's business. */
+const BLOCKER = { pid: 42, applicationName: "app", state: "active", statement: "SELECT 's3cret'", sinceMs: 1 };
+
+function progressOf({ waiting }: Pick<Extract<Event, { kind: "migration-progress" }>, "waiting">): Event {
+  const times = { runningMs: 1, elapsedMs: 1 };
+  return { kind: "migration-progress", name: "1_a", number: 1, total: 1, ...times, waiting, work: undefined };
+}
+
 describe("progress", () => {
   const events: [Event, DeployProgress["step"], string | undefined][] = [
     [{ kind: "reading-status" }, "connect", undefined],
     [{ kind: "lock-waiting", holder: undefined, waitedMs: 0 }, "lock", undefined],
     [{ kind: "pending-found", pending: ["1_a"], segments: [] }, "prepare", undefined],
     [{ kind: "migration-started", engine: "native" }, "migrate", undefined],
+    [{ kind: "migration-running", name: "1_a" }, "migrate", "1_a"],
+    [progressOf({ waiting: { waitedMs: 1, blockers: [BLOCKER] } }), "migrate", "1_a, pid 42"],
+    [progressOf({ waiting: undefined }), "migrate", "1_a"],
     [{ kind: "migration-applied", name: "1_a", durationMs: 1 }, "migrate", "1_a"],
     [{ kind: "notice", severity: "NOTICE", message: "s3cret" }, "migrate", "1_a"],
     [{ kind: "prune-started" }, "prune", undefined],

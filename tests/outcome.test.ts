@@ -12,6 +12,7 @@ import {
 import { ERRORS } from "./support/message-samples.ts";
 
 const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
+  1: ["UNEXPECTED"],
   2: ["SETTINGS_INVALID", "MIGRATIONS_DIR_NOT_FOUND", "MIGRATIONS_DIR_UNREADABLE"],
   3: [
     "HISTORY_FAILED",
@@ -78,6 +79,7 @@ const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
 
 /** What each exit code says of the database, where nothing was made into an outcome. */
 const STATES: Readonly<Record<number, DatabaseState>> = {
+  1: "unknown",
   2: "untouched",
   3: "untouched",
   4: "untouched",

@@ -1,4 +1,5 @@
 /** English for `resolve`, `baseline` and what sends people there. Pure. */
+import type { FailedMigration } from "../errors.ts";
 import {
   type DiagnosisWords,
   describeDiagnosis,
@@ -29,6 +30,12 @@ export const enResolution: ResolutionWords = {
   dryRun: "Nothing was written (--dry-run).",
 };
 
+/** What can be copied where it is the only one. */
+function nameOf(migrations: readonly FailedMigration[]): string {
+  const [only, ...others] = migrations;
+  return only === undefined || others.length > 0 ? "<name>" : only.name;
+}
+
 export const enResolveErrors: ResolveErrorWords = {
   HISTORY_FAILED: ({ migrations }) => ({
     summary: `${count(migrations.length, "failed migration")} in the history`,
@@ -37,9 +44,9 @@ export const enResolveErrors: ResolveErrorWords = {
       ...describeFailed(migration, enDiagnosis),
     ]),
     next: [
-      "If nothing of it is left in the database: deploy resolve --rolled-back <name>",
-      "If all of it is in the database: deploy resolve --applied <name>",
-      "The CLI of Prisma marks the same: npx prisma migrate resolve --rolled-back|--applied <name>",
+      `If nothing of it is left in the database: deploy resolve --rolled-back ${nameOf(migrations)}`,
+      `If all of it is in the database: deploy resolve --applied ${nameOf(migrations)}`,
+      `The CLI of Prisma marks the same: npx prisma migrate resolve --rolled-back|--applied ${nameOf(migrations)}`,
     ],
   }),
   BASELINE_NEEDED: ({ schema, tables, migrations }) => ({
@@ -47,8 +54,8 @@ export const enResolveErrors: ResolveErrorWords = {
     details: formatList(tables),
     next: [
       "If the migrations of the folder are in the database already: deploy baseline",
-      "If only some of them are:",
-      ...migrations.slice(0, 2).map((name) => `deploy resolve --applied ${name}`),
+      ...(migrations.length > 1 ? ["If only some of them are:"] : []),
+      ...(migrations.length > 1 ? migrations.slice(0, 2).map((name) => `deploy resolve --applied ${name}`) : []),
     ],
   }),
   BASELINE_CONTRADICTED: ({ failed, rolledBack, deployed }) => ({
@@ -84,13 +91,12 @@ export const enResolveErrors: ResolveErrorWords = {
     summary: `The database contradicts that choice: ${choice}, ${count(diagnoses.length, "migration")}`,
     details: diagnoses.flatMap((diagnosis) => [diagnosis.migration, ...describeDiagnosis(diagnosis, enDiagnosis)]),
     next: [
-      ...diagnoses
-        .slice(0, 1)
-        .flatMap(({ migration, proposal }) =>
-          proposal === "restore" || command === "baseline"
-            ? ["For a single migration: deploy resolve --applied|--rolled-back <name>"]
-            : [`deploy resolve --${proposal} ${migration}`],
-        ),
+      ...diagnoses.slice(0, 1).map(({ migration, proposal }) => {
+        if (command === "baseline") return "For a single migration: deploy resolve --applied|--rolled-back <name>";
+        return proposal === "restore"
+          ? "After undoing or completing it by hand, run the same command again."
+          : `deploy resolve --${proposal} ${migration}`;
+      }),
       "To mark it all the same: --force",
     ],
   }),

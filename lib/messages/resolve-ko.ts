@@ -1,4 +1,5 @@
 /** Korean for `resolve`, `baseline` and what sends people there. Pure. */
+import type { FailedMigration } from "../errors.ts";
 import {
   type DiagnosisWords,
   describeDiagnosis,
@@ -28,6 +29,12 @@ export const koResolution: ResolutionWords = {
   dryRun: "아무것도 기록하지 않았습니다 (--dry-run).",
 };
 
+/** What can be copied where it is the only one. */
+function nameOf(migrations: readonly FailedMigration[]): string {
+  const [only, ...others] = migrations;
+  return only === undefined || others.length > 0 ? "<이름>" : only.name;
+}
+
 export const koResolveErrors: ResolveErrorWords = {
   HISTORY_FAILED: ({ migrations }) => ({
     summary: `실패한 마이그레이션 ${migrations.length}건`,
@@ -36,9 +43,9 @@ export const koResolveErrors: ResolveErrorWords = {
       ...describeFailed(migration, koDiagnosis),
     ]),
     next: [
-      "데이터베이스에 남은 것이 없다면: deploy resolve --rolled-back <이름>",
-      "모두 데이터베이스에 있다면: deploy resolve --applied <이름>",
-      "Prisma CLI도 같은 표시를 합니다: npx prisma migrate resolve --rolled-back|--applied <이름>",
+      `데이터베이스에 남은 것이 없다면: deploy resolve --rolled-back ${nameOf(migrations)}`,
+      `모두 데이터베이스에 있다면: deploy resolve --applied ${nameOf(migrations)}`,
+      `Prisma CLI도 같은 표시를 합니다: npx prisma migrate resolve --rolled-back|--applied ${nameOf(migrations)}`,
     ],
   }),
   BASELINE_NEEDED: ({ schema, tables, migrations }) => ({
@@ -46,8 +53,8 @@ export const koResolveErrors: ResolveErrorWords = {
     details: formatList(tables),
     next: [
       "폴더의 마이그레이션이 이미 데이터베이스에 반영되어 있다면: deploy baseline",
-      "일부만 반영되어 있다면:",
-      ...migrations.slice(0, 2).map((name) => `deploy resolve --applied ${name}`),
+      ...(migrations.length > 1 ? ["일부만 반영되어 있다면:"] : []),
+      ...(migrations.length > 1 ? migrations.slice(0, 2).map((name) => `deploy resolve --applied ${name}`) : []),
     ],
   }),
   BASELINE_CONTRADICTED: ({ failed, rolledBack, deployed }) => ({
@@ -81,13 +88,12 @@ export const koResolveErrors: ResolveErrorWords = {
     summary: `데이터베이스의 상태와 맞지 않는 선택: ${choice}, ${diagnoses.length}건`,
     details: diagnoses.flatMap((diagnosis) => [diagnosis.migration, ...describeDiagnosis(diagnosis, koDiagnosis)]),
     next: [
-      ...diagnoses
-        .slice(0, 1)
-        .flatMap(({ migration, proposal }) =>
-          proposal === "restore" || command === "baseline"
-            ? ["한 건만 표시하려면: deploy resolve --applied|--rolled-back <이름>"]
-            : [`deploy resolve --${proposal} ${migration}`],
-        ),
+      ...diagnoses.slice(0, 1).map(({ migration, proposal }) => {
+        if (command === "baseline") return "한 건만 표시하려면: deploy resolve --applied|--rolled-back <이름>";
+        return proposal === "restore"
+          ? "직접 되돌리거나 마저 적용한 뒤 같은 명령을 다시 실행하십시오."
+          : `deploy resolve --${proposal} ${migration}`;
+      }),
       "그래도 표시하려면: --force",
     ],
   }),

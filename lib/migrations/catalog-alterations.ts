@@ -52,7 +52,7 @@ function alterTable(node: TreeNode): StatementEffects {
   return {
     effects: effects.map((effect) => (isOptional ? { ...effect, before: "any" } : effect)),
     spreads,
-    freesNames: drops,
+    freesNames: false,
   };
 }
 
@@ -128,7 +128,7 @@ function rename(node: TreeNode): StatementEffects {
   return {
     effects: replace(from, to, node.missing_ok === true),
     spreads: [...moveParts(from, to), ...renamedIndex(node, type)],
-    freesNames: type === "OBJECT_INDEX" || type === "OBJECT_TABCONSTRAINT",
+    freesNames: false,
   };
 }
 
@@ -191,9 +191,11 @@ function drop(node: TreeNode): StatementEffects {
   return {
     effects: objects.map((object): Effect => ({ object, before: before(), after: "absent" })),
     spreads,
-    freesNames: true,
+    freesNames: OWNERS_OF_INDEXES.includes(type) || node.behavior === "DROP_CASCADE",
   };
 }
+
+const OWNERS_OF_INDEXES = ["OBJECT_TABLE", "OBJECT_MATVIEW", "OBJECT_SCHEMA"];
 
 function droppedObject(item: TreeNode, type: string): CatalogObject | undefined {
   const names = nodeOf(item.List)?.items;

@@ -60,7 +60,7 @@ export type Spread =
 export interface StatementEffects {
   readonly effects: readonly Effect[];
   readonly spreads: readonly Spread[];
-  /** Indexes or constraints may go with it, so that their names are free for others. */
+  /** Indexes on tables that it does not name may go with it, so that their names are free for others. */
   readonly freesNames: boolean;
 }
 

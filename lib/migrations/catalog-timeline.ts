@@ -26,7 +26,7 @@ export interface Timeline {
 export interface Change {
   /** The statement that makes it, from 1 on. */
   readonly position: number;
-  readonly state: ObjectState;
+  state: ObjectState;
   /** The statement names the object. */
   readonly isDirect: boolean;
 }
@@ -57,9 +57,9 @@ export function makeTimelines(statements: readonly StatementEffects[]): Timeline
   return all;
 }
 
-/** The name of an index or a constraint may have been that of one that was dropped before, with its table for example. */
-function apply(timeline: Timeline, position: number, { object, before, after }: Effect, hasFreedNames: boolean): void {
-  const mayHaveBeen = hasFreedNames && before === "absent" && (after === "index" || object.kind === "constraint");
+/** The name of an index may have been that of one that went with another table. */
+function apply(timeline: Timeline, position: number, { before, after }: Effect, hasFreedNames: boolean): void {
+  const mayHaveBeen = hasFreedNames && before === "absent" && after === "index";
   add(timeline, { position, state: after, isDirect: true }, mayHaveBeen ? "any" : before);
 }
 
@@ -70,8 +70,11 @@ function spreadTo(timeline: Timeline, position: number, spread: Spread): void {
   add(timeline, { position, state: after, isDirect: false }, spread.on === "parts" ? spread.before : "any");
 }
 
+/** Where nothing was known of the object until now, this statement says how it has to be before. */
 function add(timeline: Timeline, change: Change, before: ObjectState): void {
-  if (timeline.changes.length === 0) timeline.initial = before;
+  const last = timeline.changes.at(-1);
+  if (last === undefined) timeline.initial = before;
+  else if (last.state === "any" && last.position < change.position) last.state = before;
   timeline.changes.push(change);
 }
 
@@ -89,7 +92,7 @@ function reaches(spread: Spread, { kind, schema, owner, name, table }: CatalogOb
 }
 
 function escapePattern(text: string): string {
-  return text.replaceAll(/[.*+?^${}()|[\]\\/-]/g, "\\$&");
+  return text.replaceAll(/[.*+?^${}()|[\]\\/]/g, "\\$&");
 }
 
 /** Whether the object could be found like this at one of the positions from `first` to `last`. */

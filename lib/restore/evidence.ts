@@ -60,10 +60,13 @@ const WORKER_EXTENSIONS = [
   "timescaledb",
 ];
 
+/** As a number, since a session's settings change how a timestamp or a fraction is written. */
+function microseconds(timestamp: string): string {
+  return `(extract(epoch FROM ${timestamp}) * 1000000)::bigint::text`;
+}
+
 /** SQL: another text after every start and every crash of the server. */
-export const LIFE_EXPRESSION =
-  "extract(epoch FROM pg_postmaster_start_time()) || '/' || " +
-  "coalesce((SELECT extract(epoch FROM stats_reset) FROM pg_stat_bgwriter), 0)";
+export const LIFE_EXPRESSION = `${microseconds("pg_postmaster_start_time()")} || '/' || coalesce((SELECT ${microseconds("stats_reset")} FROM pg_stat_bgwriter), '')`;
 
 export const PLACE_QUERY = `
   SELECT oid::text AS "databaseOid", (SELECT system_identifier::text FROM pg_control_system()) AS "systemIdentifier",
@@ -104,9 +107,9 @@ export function makeCountersQuery(serverMajor: number): string {
     "FROM pg_stat_io WHERE backend_type = 'walsender')";
   return `
   SELECT ${isCounted ? "pg_stat_get_db_sessions(oid)::text" : "NULL::text"} AS "sessions",
-    extract(epoch FROM pg_stat_get_db_stat_reset_time(oid))::text AS "databaseReset",
-    (SELECT extract(epoch FROM stats_reset)::text FROM pg_stat_bgwriter) AS "serverReset",
-    extract(epoch FROM pg_postmaster_start_time())::text AS "serverStarted",
+    ${microseconds("pg_stat_get_db_stat_reset_time(oid)")} AS "databaseReset",
+    (SELECT ${microseconds("stats_reset")} FROM pg_stat_bgwriter) AS "serverReset",
+    ${microseconds("pg_postmaster_start_time()")} AS "serverStarted",
     ${serverMajor >= IO_STATISTICS_MAJOR ? walSenders : "NULL::text"} AS "walSenderAccesses"
   FROM pg_database WHERE datname = current_database()`;
 }

@@ -20,6 +20,7 @@ import { selectEntries } from "./contents-list.ts";
 import { flushOwnSessions, prepareSession } from "./evidence.ts";
 import { readRestoreFacts } from "./facts.ts";
 import { WORK_PREFIX } from "./leftovers.ts";
+import { watchLocks } from "./lock-watch.ts";
 import { listClusterChanges, type Mark, readClusterDigests } from "./mark.ts";
 import { chooseRestore } from "./plan.ts";
 import { NOT_PROVEN_STATE } from "./proof-script.ts";
@@ -80,7 +81,7 @@ export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredI
     const dump =
       backup.manifest.format === "plain" ? backup.path : await writeArchiveText(directory, survivors, options);
     const script = await makeScript(session, survivors, options);
-    const transactionId = await runRestore(directory, dump, script, options);
+    const transactionId = await runRestore(session, directory, dump, script, options);
     // The planner knows nothing of new tables. Without it all is as before, only slower for a while.
     await session
       .script("RESET search_path; ANALYZE", { during: "analyze", deadlineMs: ANALYZE_DEADLINE_MS })
@@ -192,6 +193,7 @@ interface Heard {
 }
 
 async function runRestore(
+  session: Session,
   directory: string,
   dump: string,
   script: RestoreScriptOptions,
@@ -204,13 +206,15 @@ async function runRestore(
   signal?.throwIfAborted();
   const heard: Heard = { transaction: undefined, isCommitted: false, complaints: [] };
   const flags = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"];
-  const result = await database.runTool(tools.psql, [...flags, "-f", begin, "-f", dump, "-f", end], {
+  const watch = watchLocks(session, () => heard.transaction?.pid, script.lockTimeoutMs);
+  const running = database.runTool(tools.psql, [...flags, "-f", begin, "-f", dump, "-f", end], {
     sessions: 1,
     stdout: { line: (line) => hearAnswer(line, heard) },
     stderr: { line: (line) => hearComplaint(line, heard) },
     deadlineMs: NO_DEADLINE_MS,
     ...(signal === undefined ? {} : { signal }),
   });
+  const result = await running.finally(() => watch.stop());
   return await judgeRun(result, heard, database);
 }
 

@@ -2,7 +2,6 @@
  * The mark: the exact state of the database that a failed deploy has to come back to, and the evidence by which it can be
  * proven later that nobody else has written since.
  */
-
 import type { Database } from "../postgres/database.ts";
 import { makeFingerprintQuery } from "../postgres/fingerprint.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";

@@ -1,5 +1,4 @@
 /** The verdict of `proof.ts` as a statement of the restoring transaction, which it ends where nothing is proven. Pure. */
-
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { type Counters, makeCountersQuery, makePresenceQuery, makeTransactionsQuery, PLACE_QUERY } from "./evidence.ts";
 import { listMarkReasons, type MarkedEvidence, makeExpectedSessions, type ProofReason } from "./proof.ts";
@@ -16,7 +15,7 @@ export interface ProofScriptOptions {
 /** SQLSTATE of the refusal; its message is a JSON list of reasons. */
 export const NOT_PROVEN_STATE = "PS001";
 
-const SETTLE_ATTEMPTS_MAX = 30;
+const SETTLE_ATTEMPTS_MAX = 20;
 const SETTLE_SECONDS = 0.1;
 
 /** A DO block that does nothing where a proof holds, and fails with NOT_PROVEN_STATE where none does. */

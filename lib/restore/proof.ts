@@ -99,7 +99,7 @@ export interface Proof {
 }
 
 /** A backend outlives its client by a moment: that of pg_dump, or of the Prisma CLI. */
-const SETTLE_MS = 3_000;
+const SETTLE_MS = 2_000;
 const SETTLE_POLL_MS = 100;
 
 /**

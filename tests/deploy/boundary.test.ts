@@ -58,7 +58,7 @@ test("it stops behind what is whole, and the next run goes on from there", async
   const run = await runDeploy(project, { url, args: ["--", "echo", "the app"] });
   expect(run.exitCode, run.stderr).toBe(8);
   expect(run.stdout).toBe("");
-  expect(run.stderr).not.toContain("복원");
+  expect(run.stderr).not.toContain("백업에서 복원");
   await expectAtBoundary(live);
 
   await cluster.psql(database, "DELETE FROM users WHERE id > 1");

@@ -2,10 +2,12 @@
  * A deploy that takes its time, as a person or a machine sees it: whom it waits for, how far it is, and that the running
  * app is never kept waiting for long.
  */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
 import { openClient } from "../support/client.ts";
 import { type Cluster, sharedCluster } from "../support/cluster.ts";
 import { closeGate, WAIT_AT_GATE } from "../support/gate.ts";
+import { preparePrismaProject, skipsPrisma, writeMigrations } from "../support/prisma-cli.ts";
 import { DEPLOY_SCRIPT, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
 
 setDefaultTimeout(300_000);
@@ -84,10 +86,7 @@ test("CONCURRENTLY: whom it waits for and how far it is, as JSON", async () => {
   await writer.end();
   const run = await deploy.ended;
   expect(run.exitCode, run.stderr).toBe(0);
-  const events = run.stderr
-    .trim()
-    .split("\n")
-    .map((line): Record<string, unknown> => JSON.parse(line));
+  const events = eventsOf(run.stderr);
   expect(events.find(({ kind }) => kind === "migration-progress")).toMatchObject({
     name: "2_index",
     number: 1,
@@ -101,6 +100,41 @@ test("CONCURRENTLY: whom it waits for and how far it is, as JSON", async () => {
     },
   });
   expect(events.map(({ kind }) => kind)).toContain("migration-running");
+});
+
+function eventsOf(log: string): Record<string, unknown>[] {
+  return log
+    .trim()
+    .split("\n")
+    .map((line): Record<string, unknown> => JSON.parse(line));
+}
+
+describe.skipIf(skipsPrisma("progress.test.ts"))("Prisma's engine", () => {
+  test("its migration and whom it waits for are told as well", async () => {
+    const cluster = await sharedCluster();
+    const database = await cluster.createDatabase();
+    const url = cluster.url(database);
+    const prisma = await preparePrismaProject({ version: 7, migrationsFrom: BASE, databaseUrl: url });
+    const { directory, environment } = prisma;
+    const project = { directory, backupDirectory: join(directory, "backups"), add: () => {} };
+    const options = { url, args: ["--migrate-engine", "prisma", "--log-format", "json"], environment };
+    const first = await runDeploy(project, options);
+    expect(first.exitCode, first.stderr).toBe(0);
+    writeMigrations(prisma.migrations, { ...EMAIL, "3_more": "ALTER TABLE users ADD more text;\n" });
+    const reader = await openClient(cluster, database);
+    await reader.run("BEGIN; SELECT * FROM users");
+    const deploy = startDeploy(project, options);
+    await until("it is told", () => deploy.output().includes('"kind":"migration-progress"'));
+    await reader.end();
+    const run = await deploy.ended;
+    expect(run.exitCode, run.stderr).toBe(0);
+    expect(eventsOf(run.stderr).find(({ kind }) => kind === "migration-progress")).toMatchObject({
+      name: "2_email",
+      number: 1,
+      total: 2,
+      waiting: { blockers: [{ pid: reader.pid, applicationName: "psql", state: "idle in transaction" }] },
+    });
+  });
 });
 
 test("a log gets a heartbeat every ten seconds", async () => {

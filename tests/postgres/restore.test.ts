@@ -423,6 +423,21 @@ describe("nothing that somebody else has committed is destroyed", () => {
   );
 
   test(
+    "a name that somebody keeps fails the restore within its time, although the dump knows no timeout",
+    async () => {
+      const deploy = await fail();
+      const stranger = await openDatabase(cluster, deploy.name).open("stranger");
+      await beginStall(deploy, stranger);
+      const { code, fields } = await codeOf(deploy.restore({ lockTimeoutMs: 300 }));
+      expect(code).toBe("RESTORE_FAILED");
+      expect(fields.output).toContain("57014");
+      await stranger.close();
+      await expectUntouched(deploy);
+    },
+    DEADLINE_MS,
+  );
+
+  test(
     "a lock that somebody keeps fails the restore within its time",
     async () => {
       const deploy = await fail();
