@@ -199,10 +199,12 @@ class DatabaseOperations implements DeployOperations {
 
   async prune(backup: Backup): Promise<void> {
     const { pruneBackups } = await import("./backup/prune.ts");
+    const { removeLeftovers } = await import("./restore/leftovers.ts");
     const { backupDirectory, backupRetentionDays, backupMinimumKeep } = this.#context.settings;
     const policy = { retentionDays: backupRetentionDays, keepMinimum: backupMinimumKeep };
-    const pruned = await pruneBackups(backupDirectory, backup, policy, new Date());
-    this.#context.tell({ kind: "pruned", ...pruned });
+    const { paths, kept } = await pruneBackups(backupDirectory, backup, policy, new Date());
+    const leftovers = await removeLeftovers(backupDirectory, new Date());
+    this.#context.tell({ kind: "pruned", paths: [...paths, ...leftovers], kept });
   }
 
   async close(): Promise<void> {

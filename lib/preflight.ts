@@ -93,8 +93,9 @@ async function refuseUnparsed(scripts: readonly AnalysedScript[]): Promise<void>
 
 async function findTools(serverVersionNumber: number): Promise<Tools> {
   const { findTool } = await import("./postgres/tools.ts");
-  const [pgDump, pgRestore, psql] = await Promise.all([
-    findTool("pg_dump", serverVersionNumber),
+  // By itself, so that it is the one that is named where all of them are missing or too old.
+  const pgDump = await findTool("pg_dump", serverVersionNumber);
+  const [pgRestore, psql] = await Promise.all([
     findTool("pg_restore", serverVersionNumber),
     findTool("psql", serverVersionNumber),
   ]);

@@ -103,7 +103,7 @@ function clientInstallCommands() {
   }
   if (run("apk", ["--version"]).isDone) {
     // The server with it, and of the same version: apk starts no service, and no npm package has one for musl.
-    const install = ["apk", "add", "--no-cache", "postgresql", "postgresql-client"];
+    const install = ["apk", "add", "--no-cache", "postgresql", "postgresql-contrib", "postgresql-client"];
     return { commands: [install], isAllowed: isRoot, advice: `${sudo}${install.join(" ")}` };
   }
   const advice = process.platform === "darwin" ? "brew install postgresql" : `${sudo}dnf install -y postgresql`;

@@ -63,6 +63,29 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
       "20240104000000_tags": "CREATE TABLE tags (id int);",
     },
   },
+  "goes back from a boundary": {
+    deployed: { "20240101000000_users": `${USERS}${ROWS.replace("'b'", "'a'")}` },
+    migrations: {
+      "20240102000000_orders": "CREATE TABLE orders (id int);",
+      "20240103000000_index": "CREATE UNIQUE INDEX CONCURRENTLY users_name ON users (name);",
+    },
+    args: ["--on-partial", "restore"],
+  },
+  "notices of a server": {
+    deployed: { "20240101000000_users": USERS },
+    migrations: {
+      "20240102000000_orders":
+        "DROP TABLE IF EXISTS orders;\nDO $$ BEGIN RAISE NOTICE E'first\\nsecond\\n  third'; RAISE WARNING E'\\x1b[2Jcleared'; END $$;",
+    },
+  },
+  "failing function": {
+    deployed: { "20240101000000_users": USERS },
+    between: ROWS,
+    migrations: {
+      "20240102000000_backfill":
+        "-- fills the names\nDO $$\nDECLARE user_id int;\nBEGIN\n  FOR user_id IN SELECT id FROM users LOOP\n    UPDATE users SET name = (1 / (user_id - 2))::text WHERE id = user_id;\n  END LOOP;\nEND $$;\n",
+    },
+  },
   "failed before": {
     deployed: { "20240101000000_users": USERS },
     between:

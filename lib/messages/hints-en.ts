@@ -66,7 +66,7 @@ export const enHints: { readonly [K in HintKind]: readonly string[] } = {
   ],
   "already-exists": [
     "The name is taken: an earlier deploy was applied in part, or it was created outside of the migrations (drift).",
-    "Where all of the migration is in the database already: npx prisma migrate resolve --applied <name>",
+    "Where all of the migration is in the database already: deploy resolve --applied <name>",
   ],
   "does-not-exist": [
     'There is no such name. Check that the migration that creates it comes first, and check letter case and quotes ("User" is not user).',

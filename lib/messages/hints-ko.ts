@@ -64,7 +64,7 @@ export const koHints: { readonly [K in HintKind]: readonly string[] } = {
   "not-supported": ["서버의 버전이나 설정이 지원하지 않는 문장입니다. 서버의 버전을 확인하십시오: SELECT version();"],
   "already-exists": [
     "이미 있는 이름입니다. 예전 배포가 일부만 적용되었거나, 마이그레이션 밖에서 만들어졌습니다(드리프트).",
-    "마이그레이션 전체가 이미 반영되어 있다면: npx prisma migrate resolve --applied <이름>",
+    "마이그레이션 전체가 이미 반영되어 있다면: deploy resolve --applied <이름>",
   ],
   "does-not-exist": [
     '없는 이름입니다. 만드는 마이그레이션이 먼저 적용되는지, 대소문자와 큰따옴표가 맞는지 확인하십시오 ("User"와 user는 다릅니다).',

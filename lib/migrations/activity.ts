@@ -28,7 +28,7 @@ export interface LongWork {
   /** Undefined for a table of the migration itself, which only its own transaction sees. */
   readonly table: string | undefined;
   readonly phase: string;
-  /** Of this phase, 0 to 100. Undefined where the phase has no measure. */
+  /** Of this phase, 0 to 99. Undefined where the phase has no measure. */
   readonly percent: number | undefined;
 }
 
@@ -107,8 +107,13 @@ export function makeLongWork({ command, table, phase, done, total }: WorkRow): L
   return { command, table: table ?? undefined, phase, percent: percentOf(done, total) };
 }
 
-/** Whole, and never 100 before it is. A table that grows while it is read can make more of it than there was. */
+/**
+ * A phase that is done gives way to the next one. What calls itself done is at its beginning: the server takes the first
+ * block of a table for all of them.
+ *
+ * @see src/backend/access/heap/heapam_handler.c, heapam_scan_get_blocks_done
+ */
 function percentOf(done: number | null, total: number | null): number | undefined {
-  if (done === null || total === null || total <= 0) return undefined;
-  return Math.min(100, Math.max(0, Math.floor((done / total) * 100)));
+  if (done === null || total === null || done >= total) return undefined;
+  return Math.floor((done / total) * 100);
 }

@@ -70,8 +70,11 @@ function readTextIfThere(path: string): string | undefined {
  */
 export function parseProvider(lockFile: string | undefined): string | undefined {
   if (lockFile === undefined) return undefined;
-  const line = lockFile.split(/\r?\n/).find((candidate) => candidate.startsWith("provider"));
+  const lines = lockFile.split(lockFile.includes("\r") ? /\r?\n/ : "\n");
+  const line = lines.find((candidate) => candidate.startsWith("provider"));
   if (line === undefined) return "<PROVIDER NOT FOUND>";
+  // The usual line, for which no pattern has to be compiled.
+  if (line === `provider = "${PROVIDER}"`) return PROVIDER;
   return line.replace(/^provider = /, "").replace(/^"+|"+$/g, "");
 }
 

@@ -2,6 +2,7 @@
 import { type AnyDeployError, DeployError, hasCode, isDeployError, type ServerMessage } from "../errors.ts";
 import type { Report } from "../events.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
+import { cancelWhenAborted } from "../postgres/interruption.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import { countCharacters, makeScriptLocation } from "./script-location.ts";
 import type { PlannedScript } from "./segments.ts";
@@ -39,7 +40,6 @@ export interface Run extends Omit<RunOptions, "now"> {
 /** For statements that only read or write our own rows. */
 export const QUERY_DEADLINE_MS = 60_000;
 
-const CANCEL_AGAIN_MS = 500;
 /** More of them can't be on their way. */
 const CANCELS_MAX = 5;
 const ROLLBACK_DEADLINE_MS = 120_000;
@@ -93,26 +93,18 @@ export function makeTimestamps(now: () => number): () => string {
 }
 
 /**
- * Sends statements that may take as long as they need. An interruption cancels them, again and again, since a request
- * that comes between two statements is lost.
+ * Sends statements that may take as long as they need. An interruption cancels them.
  *
  * @throws INTERRUPTED before anything is sent
  */
 export async function sendScript(run: Run, text: string, during: string): Promise<void> {
   const { session, signal } = run;
   throwIfInterrupted(signal);
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const cancel = () => {
-    void session.cancel();
-    timer = setTimeout(cancel, CANCEL_AGAIN_MS);
-  };
-  signal.addEventListener("abort", cancel, { once: true });
-  try {
-    await session.script(text, { during, deadlineMs: undefined });
-  } finally {
-    signal.removeEventListener("abort", cancel);
-    clearTimeout(timer);
-  }
+  await cancelWhenAborted(
+    signal,
+    () => [session],
+    () => session.script(text, { during, deadlineMs: undefined }),
+  );
 }
 
 export function throwIfInterrupted(signal: AbortSignal): void {

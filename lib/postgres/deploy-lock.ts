@@ -4,7 +4,7 @@
  * A blocking `pg_advisory_lock` deadlocks with a CREATE INDEX CONCURRENTLY of the holder, since the waiter's snapshot
  * is one that the index build waits for. A poll has no snapshot between two tries.
  */
-import { DeployError, hasCode, type LockHolder } from "../errors.ts";
+import { DeployError, isDeployError, type LockHolder } from "../errors.ts";
 import type { Report } from "../events.ts";
 import { pause } from "../system/pause.ts";
 import type { Database } from "./database.ts";
@@ -56,8 +56,8 @@ export async function acquireDeployLock(
   let holder: LockHolder | undefined;
   let reportedMs = Number.NEGATIVE_INFINITY;
   for (;;) {
-    if (!session.isOpen) session = await openSession();
     try {
+      if (!session.isOpen) session = await openSession();
       const pid = await tryLock(session);
       if (pid !== undefined) return await confirmLock(database, session, pid);
       const waitedMs = performance.now() - startedMs;
@@ -68,14 +68,18 @@ export async function acquireDeployLock(
       }
       if (waitedMs >= options.waitMs) throw new DeployError("LOCK_NOT_ACQUIRED", { holder, waitedMs });
     } catch (error) {
-      const isCut = hasCode(error, "CONNECTION_LOST") || hasCode(error, "DATABASE_REFUSED");
-      if (!isCut || performance.now() - startedMs >= options.waitMs) {
+      if (!isCutByHolder(error) || performance.now() - startedMs >= options.waitMs) {
         await session.close();
         throw error;
       }
     }
     await pause(POLL_MS, options.signal);
   }
+}
+
+/** A holder that swaps databases lets nobody into the old one; for a moment there may be none of that name. */
+function isCutByHolder(error: unknown): boolean {
+  return isDeployError(error) && ["CONNECTION_LOST", "DATABASE_REFUSED", "DATABASE_NOT_FOUND"].includes(error.code);
 }
 
 /** Releases the lock explicitly, so that a waiting deploy does not depend on when the server notices our end. */

@@ -1,6 +1,8 @@
 /**
  * Connection strings by Prisma's rules, which are neither libpq's nor the driver's.
  *
+ * Every start reads one, and a plain one is read without a regular expression: their engine alone takes a megabyte.
+ *
  * https://github.com/prisma/prisma-engines/blob/main/quaint/src/connector/postgres/url.rs
  */
 import type { UrlProblem } from "../errors.ts";
@@ -41,14 +43,17 @@ const PORT = 5432;
 /** Parses a connection string. Never throws; a problem never holds any part of a password. */
 export function parseConnectionUrl(text: string): ParsedUrl {
   // As the WHATWG parser does: what surrounds a pasted or mounted value, and line breaks within, do not count.
-  const trimmed = text.trim().replace(/[\t\r\n]/g, "");
+  const trimmed = ["\t", "\r", "\n"].reduce((rest, space) => rest.replaceAll(space, ""), text.trim());
   if (trimmed === "") return { problem: { kind: "empty" } };
-  const scheme = /^([a-z][a-z0-9+.-]{0,30}):\/\//i.exec(trimmed)?.[1]?.toLowerCase();
-  if (scheme === undefined) return { problem: { kind: "not-a-url" } };
-  const rest = trimmed.slice(scheme.length + "://".length);
+  const schemeEnd = trimmed.indexOf("://");
+  if (schemeEnd === -1) return { problem: { kind: "not-a-url" } };
+  const scheme = trimmed.slice(0, schemeEnd).toLowerCase();
+  const rest = trimmed.slice(schemeEnd + "://".length);
   if (scheme === "postgres" || scheme === "postgresql") return parseParts(rest);
   if (scheme === "prisma") return { problem: { kind: "accelerate" } };
   if (scheme === "prisma+postgres") return parseLocalPrismaPostgres(rest);
+  // What does not look like a scheme may be a part of a password.
+  if (!/^[a-z][a-z0-9+.-]{0,30}$/.test(scheme)) return { problem: { kind: "not-a-url" } };
   return { problem: { kind: "scheme", scheme } };
 }
 
@@ -103,7 +108,7 @@ function parseParts(rest: string): ParsedUrl {
   if (user === undefined) return { problem: { kind: "percent-encoding", part: "user" } };
   const password = decodePercent(colon === -1 ? "" : userInfo.slice(colon + 1));
   if (password === undefined) return { problem: { kind: "percent-encoding", part: "password" } };
-  const parameters = [...new URLSearchParams(query)];
+  const parameters = query === "" ? [] : [...new URLSearchParams(query)];
   const address = parseAddress(authority.slice(at + 1), at !== -1, lastOf(parameters, "host"));
   if ("problem" in address) return address;
   const settings = parseParameters(parameters);
@@ -138,9 +143,9 @@ function partCutShort(rest: string, authority: string): "user" | "password" | un
   return authority.includes(":") ? "password" : "user";
 }
 
-/** Undefined when a "%" does not begin the code of a UTF-8 character. */
 /** A `%` that begins no code stands for itself, as it does for Prisma. Undefined where the codes are no UTF-8. */
 function decodePercent(text: string): string | undefined {
+  if (!text.includes("%")) return text;
   try {
     return decodeURIComponent(text.replaceAll(/%(?![0-9a-fA-F]{2})/g, "%25"));
   } catch {
@@ -154,17 +159,31 @@ function parseAddress(
   hostParameter: string | undefined,
 ): { host: string; port: number } | { problem: UrlProblem } {
   if (`${hostAndPort}${hostParameter ?? ""}`.includes(",")) return { problem: { kind: "several-hosts" } };
-  const match = /^(\[[^\]]*\]|[^:[\]]*)(?::(.*))?$/.exec(hostAndPort);
-  if (match === null) return { problem: { kind: "not-a-url" } };
-  const [, authorityHost = "", portText = ""] = match;
+  const parts = cutAddress(hostAndPort);
+  if (parts === undefined) return { problem: { kind: "not-a-url" } };
+  const { authorityHost, portText } = parts;
   const port = Number(portText || PORT);
-  if (!/^\d*$/.test(portText) || port > 65_535 || port === 0) {
+  const isNumber = [...portText].every((digit) => digit >= "0" && digit <= "9");
+  if (!isNumber || port > 65_535 || port === 0) {
     // Where no user is named, "user:password" without a host looks the same.
     return { problem: { kind: "port", value: hasUser ? portText : "***" } };
   }
   if (!hostParameter && authorityHost.includes("%")) return { problem: { kind: "percent-encoding", part: "host" } };
   const host = hostParameter || authorityHost || "localhost";
-  return { host: host.replace(/^\[(.*)\]$/, "$1"), port };
+  return { host: isBracketed(host) ? host.slice(1, -1) : host, port };
+}
+
+/** The colons between brackets are those of an IPv6 address. Undefined where brackets stand elsewhere. */
+function cutAddress(text: string): { authorityHost: string; portText: string } | undefined {
+  const hostEnd = text.indexOf(":", text.startsWith("[") ? text.indexOf("]") : 0);
+  const authorityHost = hostEnd === -1 ? text : text.slice(0, hostEnd);
+  const name = isBracketed(authorityHost) ? authorityHost.slice(1, -1) : authorityHost;
+  const hasStrayBracket = name.includes("]") || (name === authorityHost && name.includes("["));
+  return hasStrayBracket ? undefined : { authorityHost, portText: hostEnd === -1 ? "" : text.slice(hostEnd + 1) };
+}
+
+function isBracketed(host: string): boolean {
+  return host.startsWith("[") && host.endsWith("]");
 }
 
 type Parameters = readonly (readonly [name: string, value: string])[];

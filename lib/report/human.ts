@@ -3,7 +3,7 @@ import type { AnyDeployError, ScriptLocation } from "../errors.ts";
 import type { Event } from "../events.ts";
 import type { Line, Messages } from "../messages/messages.ts";
 import type { DatabaseState } from "../outcome.ts";
-import { displayWidth, showControls } from "../system/text.ts";
+import { displayWidth, mayHaveControls, showControls } from "../system/text.ts";
 
 const INDENT = "   ";
 /** Of a script's line: a dump in one line would bury everything else. */
@@ -97,13 +97,13 @@ function renderLine(line: Line): string[] {
 
 /** What others say may be of several lines, each of which belongs under the first. */
 function indent(text: string): string[] {
-  const depth = /^ */.exec(text)?.[0] ?? "";
-  return splitLines(text).map((line, at) => `${INDENT}${at === 0 ? "" : `${depth}  `}${line}`.trimEnd());
+  const [first = "", ...rest] = splitLines(text);
+  const depth = " ".repeat(first.length - first.trimStart().length);
+  return [`${INDENT}${first}`, ...rest.map((line) => `${INDENT}${depth}  ${line}`)].map((line) => line.trimEnd());
 }
 
 function splitLines(text: string): string[] {
-  return text
-    .trimEnd()
-    .split(/\r\n|[\r\n\u2028\u2029]/)
-    .map(showControls);
+  const trimmed = text.trimEnd();
+  if (!mayHaveControls(trimmed)) return [trimmed];
+  return trimmed.split(/\r\n|[\r\n\u2028\u2029]/).map(showControls);
 }

@@ -19,8 +19,22 @@ const WIDE =
  */
 const UNSEEN = /(?!\t)[\p{Cc}\uFEFF\u200E\u200F\u202A-\u202E\u2066-\u2069]/gu;
 
+/**
+ * False where there is neither such a letter nor a line break. To look takes no time; a start that has nothing to do can
+ * spare the engine of regular expressions altogether.
+ */
+export function mayHaveControls(text: string): boolean {
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (code < 0x20 || (code >= 0x7f && code < 0xa0) || (code >= 0x2000 && code < 0x2070) || code === 0xfeff)
+      return true;
+  }
+  return false;
+}
+
 /** The text with such letters as `<U+001B>`. Line breaks are among them. */
 export function showControls(text: string): string {
+  if (!mayHaveControls(text)) return text;
   return text.replaceAll(UNSEEN, (letter) => {
     const code = letter.codePointAt(0) ?? 0;
     return `<U+${code.toString(16).toUpperCase().padStart(4, "0")}>`;

@@ -202,23 +202,34 @@ test(
   TIMEOUT_MS,
 );
 
-test(
-  "a connection that is cut while it waits for the lock is opened again",
-  async () => {
-    const live = await makeLive({});
-    const { url, project } = live;
-    project.add("1_users", USERS);
-    const holder = await openClient(live.cluster, live.database);
-    await holder.run(`SELECT pg_advisory_lock(${DEPLOY_LOCK})`);
-    const run = startDeploy(project, { url, args: APP });
-    await untilWaitingFor(holder.pid, run);
-    const others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    const pid = await holder.run(others);
-    expect(await holder.run(`SELECT pg_terminate_backend(${pid})`)).toBe("t");
-    await until("it is back", async () => !["", pid].includes(await holder.run(others)));
-    await holder.end();
-    expectStarted(await run.ended);
-    expect(await readRows(live)).toBe("1_users|1|t");
-  },
-  TIMEOUT_MS,
-);
+for (const [name, isShut] of [
+  ["a connection that is cut while it waits for the lock is opened again", false],
+  ["so is one to a database that nobody may enter for a while, as when another deploy swaps it", true],
+] as const) {
+  test(
+    name,
+    async () => {
+      const live = await makeLive({});
+      const { cluster, database, url, project } = live;
+      project.add("1_users", USERS);
+      const holder = await openClient(cluster, database);
+      await holder.run(`SELECT pg_advisory_lock(${DEPLOY_LOCK})`);
+      const run = startDeploy(project, { url, args: APP });
+      await untilWaitingFor(holder.pid, run);
+      const others = `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> ${holder.pid}`;
+      const pid = await holder.run(others);
+      if (isShut) await cluster.psql("postgres", `ALTER DATABASE "${database}" ALLOW_CONNECTIONS false`);
+      expect(await holder.run(`SELECT pg_terminate_backend(${pid})`)).toBe("t");
+      if (isShut) {
+        const refusal = `database "${database}" is not currently accepting connections`;
+        await until("it has knocked in vain", () => cluster.readLog().includes(refusal));
+        await cluster.psql("postgres", `ALTER DATABASE "${database}" ALLOW_CONNECTIONS true`);
+      }
+      await until("it is back", async () => !["", pid].includes(await holder.run(others)));
+      await holder.end();
+      expectStarted(await run.ended);
+      expect(await readRows(live)).toBe("1_users|1|t");
+    },
+    TIMEOUT_MS,
+  );
+}

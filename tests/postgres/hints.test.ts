@@ -197,7 +197,6 @@ for (const [name, { sqlState, hint, before, earlier = EARLIER, statement, role =
     const engine = await startEngine(cluster, { name: database, ...(role ? { user } : {}) });
     const script = `${earlier}${statement};\n`;
     const error = await failureOf(engine, script);
-    await engine.session.close();
     expectShown(error, sqlState, hint);
     const line = earlier.split("\n").length;
     expect(error.fields).toMatchObject({ location: { line } });
@@ -273,6 +272,7 @@ async function failureOf(
   changes: { readonly lockTimeoutMs?: number; readonly lockRetryMs?: number } = {},
 ): Promise<AnyDeployError> {
   const result = await engine.apply([script], changes);
+  await engine.session.close();
   if (result.kind !== "failed") throw new Error("the migration did not fail");
   return result.error;
 }

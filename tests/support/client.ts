@@ -20,8 +20,11 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+/** Looking for it asks every candidate for its version, and a distribution's wrapper is slow to answer. */
+let psql: { readonly path: string } | undefined;
+
 export async function openClient(cluster: Cluster, database: string): Promise<Client> {
-  const psql = findClientTool("psql");
+  psql ??= findClientTool("psql");
   if (psql === undefined) throw new Error("psql is not installed");
   const child = spawn(psql.path, ["-XAtq"], {
     env: {

@@ -3,9 +3,12 @@ import { execFileSync } from "node:child_process";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import type { Cluster } from "./cluster.ts";
 
+/** Looking for it asks every candidate for its version, and a distribution's wrapper is slow to answer. */
+let tool: { readonly path: string } | undefined;
+
 /** Two dumps of the same content are equal. `args` for pg_dump, for example `--schema-only`. */
 export function dumpDatabase(cluster: Cluster, database: string, args: readonly string[] = []): string {
-  const tool = findClientTool("pg_dump");
+  tool ??= findClientTool("pg_dump");
   if (tool === undefined) throw new Error("pg_dump is not installed");
   const output = execFileSync(tool.path, ["--restrict-key=test", ...args, `--dbname=${database}`], {
     env: {
