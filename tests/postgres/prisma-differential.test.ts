@@ -8,13 +8,32 @@ import { skipsPrisma } from "../support/prisma-cli.ts";
 import { ENGINES, type Engine, type Observation, observe } from "../support/prisma-side.ts";
 import { SITUATIONS, type Situation } from "../support/prisma-situations.ts";
 
-setDefaultTimeout(600_000);
+/** A situation waits for its turn among the others. */
+setDefaultTimeout(3_600_000);
+
+/** Most of the time is the start of the CLI, on one processor. */
+const LANES = 2;
 
 describe.skipIf(skipsPrisma("prisma-differential.test.ts")).each([...ENGINES])("as Prisma $name", (engine) => {
   for (const situation of SITUATIONS) {
-    test(situation.name, () => compare(situation, engine));
+    test.concurrent(situation.name, () => inLane(() => compare(situation, engine)));
   }
 });
+
+const waiting: (() => void)[] = [];
+let busy = 0;
+
+async function inLane(work: () => Promise<void>): Promise<void> {
+  if (busy === LANES) await new Promise<void>((resolve) => waiting.push(resolve));
+  else busy += 1;
+  try {
+    await work();
+  } finally {
+    const next = waiting.shift();
+    if (next === undefined) busy -= 1;
+    else next();
+  }
+}
 
 async function compare({ steps, schema: place, difference }: Situation, engine: Engine): Promise<void> {
   const prisma = await observe("prisma", engine, steps, { schema: place });
