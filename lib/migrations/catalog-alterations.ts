@@ -46,7 +46,10 @@ function alterTable(node: TreeNode): StatementEffects {
   const spreads: Spread[] = [];
   if (commands.some(({ behavior }) => behavior === "DROP_CASCADE")) spreads.push({ on: "everything" });
   // Indexes and constraints go with their column, and a constraint's index with the constraint.
-  if (drops) spreads.push({ on: "parts", schema, owner: name, before: "any", after: "any" });
+  if (drops) {
+    const kinds = ["constraint", "relation"] as const;
+    spreads.push({ on: "parts", schema, owner: name, kinds, before: "any", after: "any" });
+  }
   const effects = commands.flatMap((command) => alterTableEffects(command, schema, name));
   const isOptional = node.missing_ok === true;
   return {

@@ -48,6 +48,8 @@ export type Spread =
       readonly on: "parts";
       readonly schema: string | undefined;
       readonly owner: string;
+      /** All kinds, where it is left out. */
+      readonly kinds?: readonly ObjectKind[];
       readonly before: ObjectState;
       readonly after: ObjectState;
     }

@@ -65,7 +65,10 @@ function apply(timeline: Timeline, position: number, { before, after }: Effect, 
 
 function spreadTo(timeline: Timeline, position: number, spread: Spread): void {
   // What the statement itself says of an object goes before.
-  if (timeline.changes.at(-1)?.position === position) return;
+  const last = timeline.changes.at(-1);
+  if (last?.position === position) return;
+  // There is no index yet on a table that is made: of its name, nothing is known.
+  if (last === undefined && timeline.object.kind === "relation" && spread.on === "parts") return;
   const after = spread.on === "parts" || spread.on === "schema" ? spread.after : "any";
   add(timeline, { position, state: after, isDirect: false }, spread.on === "parts" ? spread.before : "any");
 }
@@ -81,14 +84,18 @@ function add(timeline: Timeline, change: Change, before: ObjectState): void {
 function reaches(spread: Spread, { kind, schema, owner, name, table }: CatalogObject): boolean {
   switch (spread.on) {
     case "parts":
-      return schema === spread.schema && (owner ?? table) === spread.owner;
+      return schema === spread.schema && (owner ?? table) === spread.owner && (spread.kinds?.includes(kind) ?? true);
     case "schema":
       return kind !== "schema" && kind !== "extension" && schema === spread.schema;
     case "everything":
       return true;
     case "named":
-      return new RegExp(`(^|[^\\p{L}\\p{N}_])${escapePattern(name)}($|[^\\p{L}\\p{N}_])`, "u").test(spread.code);
+      return [name, owner, table].some((word) => word !== undefined && holdsWord(spread.code, word));
   }
+}
+
+function holdsWord(text: string, word: string): boolean {
+  return new RegExp(`(^|[^\\p{L}\\p{N}_])${escapePattern(word)}($|[^\\p{L}\\p{N}_])`, "u").test(text);
 }
 
 function escapePattern(text: string): string {

@@ -125,9 +125,9 @@ function judgeStatement(
   return { ...placeOf(statement, text), verdict };
 }
 
-/** Whether the object's only change is this one, and nothing had to be so before it. */
+/** Whether nothing but this statement says how the object is, and it needs nothing to be so before it. */
 function isRepeatableAt({ initial, changes }: Timeline, position: number): boolean {
-  return initial === "any" && changes.every((change) => change.position === position);
+  return initial === "any" && changes.every((change) => change.state === "any" || change.position === position);
 }
 
 /**

@@ -6,7 +6,11 @@ import { startForgetfulNetwork } from "../support/tcp-proxy.ts";
 
 const TABLE = "CREATE TABLE made (id int);";
 
-test("of the last one: everything is applied, so the deploy goes on", () => loseAnswer({ "1_table": TABLE }, 0), 300_000);
+test(
+  "of the last one: everything is applied, so the deploy goes on",
+  () => loseAnswer({ "1_table": TABLE }, 0),
+  300_000,
+);
 
 test(
   "of an earlier one: the deploy stops at the boundary behind it, and the next one goes on from there",

@@ -15,6 +15,7 @@ const SHARED_KEY = Symbol.for("prisma-safe-deploy tests shared cluster");
 /** One cluster shared by all test files of a run, started at first use and stopped at the end. Never stop it yourself. */
 export async function sharedCluster(): Promise<Cluster> {
   const holder = globalThis as { [SHARED_KEY]?: Promise<Cluster> };
-  holder[SHARED_KEY] ??= startCluster();
+  // Every test of a run is a client of it, and a session that a test leaves open lasts until the end of the run.
+  holder[SHARED_KEY] ??= startCluster({ settings: { max_connections: "500" } });
   return await holder[SHARED_KEY];
 }

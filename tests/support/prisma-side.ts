@@ -209,12 +209,14 @@ async function compareStatus(
   engine: Engine,
   hasTable: boolean,
 ): Promise<unknown> {
+  // A folder that is not there is content for Prisma, and a mistake for us.
+  if (!existsSync(project.migrations)) return [];
   const answer = await tools.start("deploy", ["status", "--json"], url, {}).ended;
   if (!answer.stdout.startsWith("{")) return status.says === "error" ? [] : { status, ours: answer.stderr };
   const ours = JSON.parse(answer.stdout) as Status;
-  const names = existsSync(project.migrations) ? listMigrations(project.migrations) : [];
+  const names = listMigrations(project.migrations);
   const expected = expectPrismaStatus(ours, { version: engine.version, names, hasTable });
-  // An empty folder that is not there at all is one more way for Prisma to be content.
+  // Without a table and without migrations there is nothing to agree about.
   if (names.length === 0 && expected.says === "unmanaged") return [];
   return isDeepStrictEqual(status, expected) ? [] : { status, expected };
 }
