@@ -42,13 +42,21 @@ function alterTable(node: TreeNode): StatementEffects {
     const command = nodeOf(item.AlterTableCmd);
     return command === undefined ? [] : [command];
   });
-  const drops = commands.some(({ subtype }) => subtype === "AT_DropColumn" || subtype === "AT_DropConstraint");
   const spreads: Spread[] = [];
   if (commands.some(({ behavior }) => behavior === "DROP_CASCADE")) spreads.push({ on: "everything" });
-  // Indexes and constraints go with their column, and a constraint's index with the constraint.
-  if (drops) {
-    const kinds = ["constraint", "relation"] as const;
-    spreads.push({ on: "parts", schema, owner: name, kinds, before: "any", after: "any" });
+  for (const { subtype, name: dropped } of commands) {
+    // Indexes and constraints go with their column, and a constraint's index, which has its name, with the constraint.
+    if (subtype === "AT_DropColumn") {
+      spreads.push({
+        on: "parts",
+        schema,
+        owner: name,
+        kinds: ["constraint", "relation"],
+        before: "any",
+        after: "any",
+      });
+    }
+    if (subtype === "AT_DropConstraint") spreads.push({ on: "named", code: textOf(dropped) });
   }
   const effects = commands.flatMap((command) => alterTableEffects(command, schema, name));
   const isOptional = node.missing_ok === true;

@@ -29,6 +29,8 @@ export interface Change {
   state: ObjectState;
   /** The statement names the object. */
   readonly isDirect: boolean;
+  /** It makes it so whatever it was before, for example by IF NOT EXISTS. */
+  readonly isRepeatable: boolean;
 }
 
 /** One for each object that a statement names. */
@@ -60,7 +62,8 @@ export function makeTimelines(statements: readonly StatementEffects[]): Timeline
 /** The name of an index may have been that of one that went with another table. */
 function apply(timeline: Timeline, position: number, { before, after }: Effect, hasFreedNames: boolean): void {
   const mayHaveBeen = hasFreedNames && before === "absent" && after === "index";
-  add(timeline, { position, state: after, isDirect: true }, mayHaveBeen ? "any" : before);
+  const change = { position, state: after, isDirect: true, isRepeatable: before === "any" };
+  add(timeline, change, mayHaveBeen ? "any" : before);
 }
 
 function spreadTo(timeline: Timeline, position: number, spread: Spread): void {
@@ -70,7 +73,11 @@ function spreadTo(timeline: Timeline, position: number, spread: Spread): void {
   // There is no index yet on a table that is made: of its name, nothing is known.
   if (last === undefined && timeline.object.kind === "relation" && spread.on === "parts") return;
   const after = spread.on === "parts" || spread.on === "schema" ? spread.after : "any";
-  add(timeline, { position, state: after, isDirect: false }, spread.on === "parts" ? spread.before : "any");
+  add(
+    timeline,
+    { position, state: after, isDirect: false, isRepeatable: false },
+    spread.on === "parts" ? spread.before : "any",
+  );
 }
 
 /** Where nothing was known of the object until now, this statement says how it has to be before. */

@@ -126,8 +126,8 @@ function judgeStatement(
 }
 
 /** Whether nothing but this statement says how the object is, and it needs nothing to be so before it. */
-function isRepeatableAt({ initial, changes }: Timeline, position: number): boolean {
-  return initial === "any" && changes.every((change) => change.state === "any" || change.position === position);
+function isRepeatableAt({ changes }: Timeline, position: number): boolean {
+  return changes.every(({ state, isRepeatable, position: at }) => state === "any" || (isRepeatable && at === position));
 }
 
 /**

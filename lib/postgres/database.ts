@@ -25,6 +25,7 @@ export interface ToolOptions {
   readonly stderr?: Output;
   readonly deadlineMs: number;
   readonly signal?: AbortSignal;
+  readonly isShielded?: boolean;
 }
 
 export interface Database {

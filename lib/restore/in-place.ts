@@ -160,6 +160,7 @@ async function runArchiveTool(args: readonly string[], { tools, signal }: InPlac
   const result = await run(command, {
     stderr: "capture",
     deadlineMs: NO_DEADLINE_MS,
+    isShielded: true,
     ...(signal === undefined ? {} : { signal }),
   });
   signal?.throwIfAborted();
@@ -212,6 +213,7 @@ async function runRestore(
     stdout: { line: (line) => hearAnswer(line, heard) },
     stderr: { line: (line) => hearComplaint(line, heard) },
     deadlineMs: NO_DEADLINE_MS,
+    isShielded: true,
     ...(signal === undefined ? {} : { signal }),
   });
   const result = await running.finally(() => watch.stop());

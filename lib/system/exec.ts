@@ -32,6 +32,8 @@ export interface RunOptions {
   readonly deadlineMs: number;
   /** Ends the child (SIGTERM, after five seconds SIGKILL) when it fires. */
   readonly signal?: AbortSignal;
+  /** For what must come to its end: Ctrl-C reaches every process of the terminal's group, and so not this one. */
+  readonly isShielded?: boolean;
 }
 
 export interface RunResult {
@@ -97,7 +99,10 @@ async function start(command: Command, options: RunOptions): Promise<Child> {
     stdioOf(options.stdout),
     stdioOf(options.stderr),
   ] as const;
-  return typeof Bun === "undefined" ? await startOnNode(command, stdio) : startOnBun(command, stdio);
+  const detached = options.isShielded === true;
+  return typeof Bun === "undefined"
+    ? await startOnNode(command, stdio, detached)
+    : startOnBun(command, stdio, detached);
 }
 
 type Stdio = readonly ["ignore" | number, "ignore" | "pipe" | number, "ignore" | "pipe" | number];
@@ -107,7 +112,7 @@ function stdioOf(output: Output | undefined): "ignore" | "pipe" | number {
   return typeof output === "object" && "fd" in output ? output.fd : "pipe";
 }
 
-function startOnBun(command: Command, stdio: Stdio): Child {
+function startOnBun(command: Command, stdio: Stdio, detached: boolean): Child {
   const child = Bun.spawn({
     cmd: [command.file, ...command.args],
     env: { ...command.env },
@@ -115,6 +120,7 @@ function startOnBun(command: Command, stdio: Stdio): Child {
     stdin: stdio[0],
     stdout: stdio[1],
     stderr: stdio[2],
+    detached,
     // Without it Bun reads ahead without bounds, whatever we consume.
     lazy: true,
   });
@@ -131,12 +137,13 @@ function startOnBun(command: Command, stdio: Stdio): Child {
   };
 }
 
-async function startOnNode(command: Command, stdio: Stdio): Promise<Child> {
+async function startOnNode(command: Command, stdio: Stdio, detached: boolean): Promise<Child> {
   const { spawn } = await import("node:child_process");
   const child = spawn(command.file, [...command.args], {
     env: { ...command.env },
     cwd: command.cwd,
     stdio: [...stdio],
+    detached,
   });
   const ended = new Promise<{ exitCode: number | undefined; signal: string | undefined }>((resolve) => {
     child.on("close", (code, signal) => resolve({ exitCode: code ?? undefined, signal: signal ?? undefined }));

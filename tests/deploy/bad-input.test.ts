@@ -363,8 +363,12 @@ function findEverywhere(...tools: readonly string[]): string {
   return stdout.trim();
 }
 
-const HIDE =
-  'echo "$HIDDEN" | while IFS= read -r file; do mount --bind /dev/null "$(readlink -f "$file")"; done; exec "$@"';
+/** Somebody's temporary copy may have gone since. */
+const HIDE = `
+  echo "$HIDDEN" | while IFS= read -r file; do
+    if [ -e "$file" ]; then mount --bind /dev/null "$(readlink -f "$file")"; fi
+  done
+  exec "$@"`;
 const hiding = makeMountPassage(HIDE);
 const everywhere = hiding.missing === undefined ? findEverywhere("pg_dump", "psql").split("\n") : [];
 

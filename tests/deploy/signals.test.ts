@@ -184,6 +184,27 @@ test(
   TIMEOUT_MS,
 );
 
+test(
+  "Ctrl-C while it is restored reaches everybody in the terminal, and not what restores",
+  async () => {
+    const large = "INSERT INTO users SELECT n, repeat('x', 200) FROM generate_series(3, 200000) AS n;\n";
+    const live = await makeLive({ "2_large": large });
+    const { cluster, database, url, project } = live;
+    expectStarted(await runDeploy(project, { url, args: APP }));
+    const before = dumpDatabase(cluster, database);
+    project.add("3_half", "DELETE FROM users WHERE id = 1;\nCOMMIT;\nSELECT 1/0;\n");
+    const running = startDeploy(project, { url, args: APP, isGroup: true });
+    await until("psql restores", async () => (await readOurs(live, "application_name LIKE '%psql'")) !== "");
+    process.kill(-running.pid, "SIGINT");
+    const run = await running.ended;
+    expect(run.exitCode, run.stderr).toBe(5);
+    expect(run.stderr).toContain("\n✅ 백업에서 복원 완료\n");
+    expect(dumpDatabase(cluster, database)).toBe(before);
+    await untilNoneOfOurs(live);
+  },
+  TIMEOUT_MS,
+);
+
 /** Catches the cancelling, and goes on. */
 const STUBBORN = `CREATE TABLE stubborn (id int);
 DO $$ BEGIN

@@ -4,7 +4,12 @@
  */
 import { describe, expect, test } from "bun:test";
 import { lookUp } from "../../lib/migrations/catalog-lookup.ts";
-import { type Diagnosis, examine, type ScriptToDiagnose } from "../../lib/migrations/diagnosis.ts";
+import {
+  type Diagnosis,
+  examine,
+  type ScriptToDiagnose,
+  type StatementVerdict,
+} from "../../lib/migrations/diagnosis.ts";
 import { parseScript } from "../../lib/migrations/grammar.ts";
 import { type Cluster, sharedCluster } from "../support/cluster.ts";
 import { openDatabase } from "../support/restore.ts";
@@ -26,7 +31,7 @@ const PROGRESSIONS: readonly Progression[] = [
   {
     name: "tables, columns, indexes, constraints",
     before: `CREATE TABLE "Old" (id integer PRIMARY KEY, gone text, "From" text); CREATE INDEX old_gone ON "Old" (gone);
-      CREATE INDEX kept ON "Old" (id);`,
+      CREATE TABLE third (id integer PRIMARY KEY); CREATE INDEX kept ON third (id);`,
     steps: [
       ["known", 'CREATE TABLE "New" (id integer PRIMARY KEY, "b""c" text, CONSTRAINT "positive" CHECK (id > 0))'],
       ["known", 'CREATE UNIQUE INDEX "New_b_key" ON "New" ("b""c")'],
@@ -35,9 +40,9 @@ const PROGRESSIONS: readonly Progression[] = [
       ["known", 'ALTER TABLE "New" ADD CONSTRAINT "New_fk" FOREIGN KEY (id) REFERENCES "Old" (id) NOT VALID'],
       ["unknown", 'UPDATE "Old" SET "made" = 1'],
       ["known", 'ALTER TABLE "Old" RENAME COLUMN "From" TO "To"'],
+      ["known", "ALTER TABLE third RENAME CONSTRAINT third_pkey TO third_key"],
       ["known", 'DROP INDEX "old_gone"'],
       ["known", 'ALTER TABLE "Old" DROP COLUMN "gone"'],
-      ["known", 'ALTER TABLE "Old" RENAME CONSTRAINT "Old_pkey" TO "Old_key"'],
       ["known", 'ALTER INDEX "kept" RENAME TO "renamed"'],
       ["known", 'ALTER TABLE "New" DROP CONSTRAINT "New_fk"', 4],
     ],
@@ -45,7 +50,7 @@ const PROGRESSIONS: readonly Progression[] = [
   {
     name: "types, schemas, extensions, functions, triggers, views, sequences, policies",
     before:
-      "CREATE TABLE t (id integer); CREATE TYPE mood AS ENUM ('ok'); CREATE VIEW seen AS SELECT 1 AS x; CREATE SEQUENCE old_counter; CREATE SCHEMA old_schema; CREATE SCHEMA kept; CREATE TABLE moved (id integer); CREATE FUNCTION only_one(integer) RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+      "CREATE TABLE t (id integer); CREATE TYPE mood AS ENUM ('ok'); CREATE VIEW seen AS SELECT 1 AS x; CREATE SEQUENCE old_counter; CREATE TYPE old_type AS ENUM (); CREATE SCHEMA old_schema; CREATE SCHEMA kept; CREATE TABLE moved (id integer); CREATE FUNCTION only_one(integer) RETURNS integer LANGUAGE sql AS 'SELECT 1'",
     steps: [
       ["known", "CREATE TYPE state AS ENUM ('on', 'off')"],
       ["known", "ALTER TYPE mood ADD VALUE 'it''s'"],
@@ -63,7 +68,7 @@ const PROGRESSIONS: readonly Progression[] = [
       ["known", "CREATE SEQUENCE counter"],
       ["known", "CREATE POLICY p ON t USING (true)"],
       ["known", "DROP VIEW seen"],
-      ["known", "ALTER TYPE mood RENAME TO feeling"],
+      ["known", "ALTER TYPE old_type RENAME TO new_type"],
       ["known", "ALTER SEQUENCE old_counter RENAME TO new_counter"],
       ["known", "ALTER SCHEMA old_schema RENAME TO new_schema"],
       ["known", "ALTER TABLE moved SET SCHEMA kept"],
@@ -137,7 +142,7 @@ describe.each([...PROGRESSIONS])("$name", ({ before = "", steps }) => {
   });
 });
 
-function verdictAt(index: number, done: number): string {
+function verdictAt(index: number, done: number): StatementVerdict {
   return index < done ? "applied" : "not-applied";
 }
 

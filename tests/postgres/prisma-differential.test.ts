@@ -44,7 +44,9 @@ async function compare({ steps, schema: place, difference }: Situation, engine: 
   const { schema: prismaSchema, ...expected } = prisma;
   expect(prisma.disagreements).toEqual([]);
   expect(comparable as unknown).toEqual({ ...expected, ...declared });
-  if (declared.tables === undefined) expect(ourSchema).toBe(prismaSchema);
+  const isOtherSchema = isMeant && (declared.tables !== undefined || difference.otherSchema === true);
+  if (isOtherSchema) expect(ourSchema).not.toBe(prismaSchema);
+  else expect(ourSchema).toBe(prismaSchema);
   // A difference that is not there any more must not stay in the documents.
   if (isMeant) expect(differingKeys(declared, prisma)).not.toEqual([]);
 }

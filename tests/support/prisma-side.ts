@@ -61,6 +61,7 @@ export interface Side {
   link(name: string, target: string): void;
   /** Without its folder of migrations. */
   removeFolder(): void;
+  dropDatabase(): Promise<void>;
   /** Where the tool under comparison looks for the database from now on. */
   connectTo(change: (url: string) => string): void;
 }
@@ -102,8 +103,8 @@ const OUTCOMES: Readonly<Record<string, string>> = {
   RESOLVE_NOT_FAILED: "P3012",
   RESOLVE_SCRIPT_NOT_FOUND: "P3017",
   SETTINGS_INVALID: "usage",
-  DATABASE_UNREACHABLE: "no connection",
-  DATABASE_NOT_FOUND: "no connection",
+  DATABASE_UNREACHABLE: "P1001",
+  DATABASE_NOT_FOUND: "P1003",
 };
 
 export async function observe(
@@ -180,6 +181,9 @@ async function makeWorld(tool: Tool, engine: Engine, schema: string | undefined)
     writeFile: (name, text) => writeFileSync(join(project.migrations, name), text),
     link: (name, target) => symlinkSync(target, join(project.migrations, name)),
     removeFolder: () => rmSync(project.migrations, { recursive: true }),
+    dropDatabase: async () => {
+      await cluster.psql("postgres", `DROP DATABASE "${database}"`);
+    },
     connectTo: (change) => {
       url = change(home);
     },
@@ -287,20 +291,19 @@ function follow(child: ChildProcess): StartedTool {
   return { ended, kill };
 }
 
-function outcomeOf({ exitCode, stderr }: PrismaAnswer): string {
+export function outcomeOf({ exitCode, stderr }: PrismaAnswer): string {
   if (exitCode === 0) return "ok";
-  const own = /^ +Code {3}([A-Z_]+) \(exit code \d+\)$/m.exec(stderr)?.[1];
+  const own = /^ +Code {3}([A-Z0-9_]+) \(exit code \d+\)$/m.exec(stderr)?.[1];
   if (own !== undefined) return OUTCOMES[own] ?? own;
   const code = /^Error: (P\d{4})\b/m.exec(stderr)?.[1];
   if (code !== undefined) return code;
   if (/called markMigrationRolledBack on a database without migrations table/.test(stderr)) return "P3011";
   if (/must be part of the command like|Pass either --applied or --rolled-back/.test(stderr)) return "usage";
-  if (/Schema engine error:/.test(stderr)) return "no connection";
   return /^Error: (.*)$/m.exec(stderr)?.[1] ?? `exit ${exitCode}`;
 }
 
 /** A backend goes on with its statement when its client is killed; here nobody waits for it. */
-async function endBackends(cluster: Cluster, database: string): Promise<void> {
+export async function endBackends(cluster: Cluster, database: string): Promise<void> {
   await until("the killed tool's sessions have ended", async () => {
     await cluster.psql(
       "postgres",
@@ -331,7 +334,7 @@ export function makeRow(
   return `${name} ${makeChecksum(script)} ${steps} steps, ${times}, ${logs}`;
 }
 
-async function readState(cluster: Cluster, database: string, schema: string) {
+export async function readState(cluster: Cluster, database: string, schema: string) {
   const tables = await cluster.psql(
     database,
     `SELECT string_agg(relname, ',' ORDER BY relname COLLATE "C") FROM pg_class

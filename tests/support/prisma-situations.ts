@@ -22,6 +22,8 @@ export interface Difference {
   readonly prisma: string;
   readonly deploy: string;
   readonly reason: string;
+  /** The schemas differ as well, although the tables have the same names. */
+  readonly otherSchema?: true;
   /** What is to be observed of us instead. */
   readonly ours: Partial<Omit<Observation, "schema" | "disagreements">>;
 }
@@ -68,7 +70,11 @@ const EVERYDAY: readonly Situation[] = [
       prisma: "takes it for «no migrations» and succeeds",
       deploy: "stops with `MIGRATIONS_DIR_NOT_FOUND` and names likely folders",
       reason: "a wrong path must not look like success",
-      ours: { outcomes: ["MIGRATIONS_DIR_NOT_FOUND"], tables: "" },
+      ours: {
+        outcomes: ["MIGRATIONS_DIR_NOT_FOUND"],
+        status: { ...UP_TO_DATE, says: "unmanaged", exitCode: 1 },
+        tables: "",
+      },
     },
   },
   {
@@ -418,6 +424,7 @@ const SCRIPTS: readonly Situation[] = [
       prisma: "up to 7.3 it fails (55P04); from 7.4 on it runs statement by statement",
       deploy: "runs it statement by statement",
       reason: "it can't work in any other way",
+      otherSchema: true,
       ours: {
         outcomes: ["ok"],
         rows: [makeRow("1_a", ENUM, "finished"), makeRow("2_b", ENUM_ADDED_AND_USED, "finished")],
@@ -624,9 +631,23 @@ const PLACES: readonly Situation[] = [
     name: "a database that is not there",
     steps: async (side) => {
       side.write({ "1_a": A });
-      side.connectTo((url) => url.replace(side.database, "not_there"));
+      side.connectTo((url) => url.replace(side.database, `${side.database}_not`));
       await side.status();
       await side.deploy();
+    },
+    difference: {
+      prisma: "`deploy` creates it",
+      deploy: "stops with `DATABASE_NOT_FOUND`; `--create-database` creates it",
+      reason: "a wrong name must not become an empty database in which the app starts",
+      ours: { outcomes: ["P1003", "P1003"] },
+    },
+  },
+  {
+    name: "a database that is not there, with CREATE_DATABASE",
+    steps: async (side) => {
+      side.write({ "1_a": A });
+      await side.dropDatabase();
+      await side.deploy({ CREATE_DATABASE: "1" });
     },
   },
 ];

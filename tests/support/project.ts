@@ -58,6 +58,8 @@ export interface DeployRunOptions {
   readonly flags?: readonly string[];
   /** A command that becomes the deploy, which is appended to it: it takes rights away, or hides files, before. */
   readonly through?: readonly string[];
+  /** With a process group of its own, as in a terminal, where Ctrl-C reaches all of the group. */
+  readonly isGroup?: boolean;
 }
 
 /** Runs `deploy` from source in the project's folder to its end. */
@@ -80,6 +82,7 @@ export function startDeploy(project: Project, options: DeployRunOptions): Runnin
     cwd: project.directory,
     env: environment as NodeJS.ProcessEnv,
     stdio: ["ignore", "pipe", "pipe"],
+    detached: options.isGroup === true,
   });
   let stdout = "";
   let stderr = "";
