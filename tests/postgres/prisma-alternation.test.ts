@@ -144,6 +144,7 @@ async function makeWalk(engine: Engine, random: () => number) {
   const scripts = new Map<string, string>();
   let number = 0;
   let deploys = 0;
+  let hasFailed = false;
 
   const pick = <T>(items: readonly T[]): T | undefined => items[Math.floor(random() * items.length)];
   const eitherTool = (): Tool => (random() < 0.5 ? "prisma" : "deploy");
@@ -219,7 +220,7 @@ async function makeWalk(engine: Engine, random: () => number) {
   const actions: readonly (readonly [weight: number, make: () => Action])[] = [
     [4, () => ({ name: "add", run: async () => void add("5") })],
     [1, () => ({ name: "add late", run: async () => void add("1") })],
-    [1, () => ({ name: "add failing", run: async () => void add("6", "SELECT 1/0;\n") })],
+    [2, () => ({ name: "add failing", run: async () => void add("6", "SELECT 1/0;\n") })],
     [
       2,
       () => {
@@ -257,12 +258,17 @@ async function makeWalk(engine: Engine, random: () => number) {
     ],
   ];
 
+  const resolving = actions.length - 1;
   return {
     deployed: () => deploys,
     choose(): Action {
-      const total = actions.reduce((sum, [weight]) => sum + weight, 0);
+      // Nothing goes on while something has failed.
+      const weighted = actions.map(
+        ([weight, make], index) => [index === resolving && hasFailed ? 15 : weight, make] as const,
+      );
+      const total = weighted.reduce((sum, [weight]) => sum + weight, 0);
       let left = random() * total;
-      for (const [weight, make] of actions) {
+      for (const [weight, make] of weighted) {
         left -= weight;
         if (left < 0) return make();
       }
@@ -271,6 +277,7 @@ async function makeWalk(engine: Engine, random: () => number) {
     async check(): Promise<void> {
       const { rows, names, pending, failed } = await expectedStory();
       expectValid(rows, known);
+      hasFailed = failed.length > 0;
       const answer = await world.run("deploy", ["status", "--json"]);
       expect(answer.stdout === "" ? answer.stderr : "").toBe("");
       const ours = JSON.parse(answer.stdout) as Status;

@@ -5,8 +5,8 @@
  */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { skipsPrisma } from "../support/prisma-cli.ts";
-import { ENGINES, type Engine, type Observation, observe } from "../support/prisma-side.ts";
-import { SITUATIONS, type Situation } from "../support/prisma-situations.ts";
+import { ENGINES, type Engine, type Observation, observe, observeStatuses } from "../support/prisma-side.ts";
+import { SITUATIONS, type Situation, STATUS_DIFFERENCES } from "../support/prisma-situations.ts";
 
 /** A situation waits for its turn among the others. */
 setDefaultTimeout(3_600_000);
@@ -17,6 +17,15 @@ const LANES = 2;
 describe.skipIf(skipsPrisma("prisma-differential.test.ts")).each([...ENGINES])("as Prisma $name", (engine) => {
   for (const situation of SITUATIONS) {
     test.concurrent(situation.name, () => inLane(() => compare(situation, engine)));
+  }
+
+  for (const difference of STATUS_DIFFERENCES) {
+    test.concurrent(`status: ${difference.name}`, () =>
+      inLane(async () => {
+        const { theirs, ours } = await observeStatuses(engine, difference);
+        expect(theirs).toMatchObject(difference.theirs(engine.name));
+        expect(ours).toMatchObject(difference.ours);
+      }));
   }
 });
 

@@ -53,6 +53,9 @@ export interface Side {
   isAsleep(): Promise<boolean>;
   /** The real CLI, whatever the tool: what somebody may have done before or between. */
   prisma(...args: string[]): Promise<void>;
+  /** Starts the real CLI's `deploy`, which goes on until its sessions are ended. */
+  startPrisma(): Promise<void>;
+  endSessions(): Promise<void>;
   sql(text: string): Promise<void>;
   write(scripts: Scripts): void;
   remove(name: string): void;
@@ -128,6 +131,7 @@ async function makeWorld(tool: Tool, engine: Engine, schema: string | undefined)
   const tools = makeTools(project, engine);
   const outcomes: string[] = [];
   let url = home;
+  let background: StartedTool | undefined;
   const compared = async (prisma: readonly string[], ours: readonly string[], settings = {}) => {
     outcomes.push(await tools.outcomeOf(tool, tool === "prisma" ? prisma : ours, url, settings));
   };
@@ -173,6 +177,14 @@ async function makeWorld(tool: Tool, engine: Engine, schema: string | undefined)
     prisma: async (...args) => {
       await project.run(args, engine.environment);
     },
+    startPrisma: async () => {
+      background = tools.start("prisma", ["migrate", "deploy"], url, {});
+    },
+    endSessions: async () => {
+      background?.kill();
+      await background?.ended;
+      await endBackends(cluster, database);
+    },
     sql: async (text) => {
       await cluster.psql(database, text);
     },
@@ -201,7 +213,25 @@ async function makeWorld(tool: Tool, engine: Engine, schema: string | undefined)
     );
     return { outcomes, rows, status, tables, schema: await dumpSchema(cluster, database), disagreements };
   };
-  return { side, look };
+  const readStatuses = async () => ({
+    theirs: parsePrismaStatus(await project.run(["migrate", "status"], engine.environment)),
+    ours: JSON.parse((await tools.start("deploy", ["status", "--json"], home, {}).ended).stdout) as Status,
+  });
+  return { side, look, readStatuses };
+}
+
+/** What both say of the status at the end of the steps. */
+export async function observeStatuses(
+  engine: Engine,
+  { steps, end }: { readonly steps: (side: Side) => Promise<void>; readonly end?: (side: Side) => Promise<void> },
+): Promise<{ readonly theirs: PrismaStatus; readonly ours: Status }> {
+  const { side, readStatuses } = await makeWorld("deploy", engine, undefined);
+  try {
+    await steps(side);
+    return await readStatuses();
+  } finally {
+    await end?.(side);
+  }
 }
 
 /** Our status and the real one over the same rows and folder. */

@@ -3,6 +3,7 @@
  * why. The differences are also the table of docs/prisma-differences.md.
  */
 
+import type { Status } from "../../lib/migrations/status.ts";
 import { type Engine, makeRow, type Observation, type Side } from "./prisma-side.ts";
 import type { PrismaStatus } from "./prisma-status.ts";
 import { until } from "./project.ts";
@@ -83,7 +84,6 @@ const EVERYDAY: readonly Situation[] = [
       side.write({ "1_a": A, "2_b": B, "3_c": C });
       await side.status();
       await side.deploy();
-      await side.status();
       await side.deploy();
     },
   },
@@ -93,7 +93,6 @@ const EVERYDAY: readonly Situation[] = [
       side.write({ "1_a": A });
       await side.prisma("migrate", "deploy");
       side.write({ "2_b": B, "3_c": C });
-      await side.status();
       await side.deploy();
     },
   },
@@ -106,7 +105,6 @@ const EVERYDAY: readonly Situation[] = [
       await side.status();
       await side.deploy();
       side.write({ "2_b": B });
-      await side.status();
       await side.deploy();
     },
   },
@@ -116,7 +114,6 @@ const EVERYDAY: readonly Situation[] = [
       side.write({ "1_a": A, "2_b": B });
       await side.deploy();
       side.remove("2_b");
-      await side.status();
       await side.deploy();
     },
   },
@@ -127,7 +124,6 @@ const EVERYDAY: readonly Situation[] = [
       await side.deploy();
       side.remove("2_b");
       side.write({ "3_c": C });
-      await side.status();
     },
   },
   {
@@ -146,7 +142,6 @@ const EVERYDAY: readonly Situation[] = [
       side.write({ "1_a": A, "2_b": B });
       await side.deploy();
       side.remove("1_a");
-      await side.status();
       await side.deploy();
     },
   },
@@ -156,7 +151,6 @@ const EVERYDAY: readonly Situation[] = [
       side.write({ "2_b": B });
       await side.deploy();
       side.write({ "1_a": A });
-      await side.status();
       await side.deploy();
     },
   },
@@ -195,7 +189,6 @@ const EVERYDAY: readonly Situation[] = [
       side.writeFile("1_a/down.sql", "DROP TABLE a;");
       side.writeFile("1_a/notes.txt", "text");
       side.link("9_link", "1_a");
-      await side.status();
       await side.deploy();
     },
   },
@@ -250,7 +243,6 @@ const FAILURES: readonly Situation[] = [
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": FAILING });
       await side.prisma("migrate", "deploy");
-      await side.status();
       await side.deploy();
     },
   },
@@ -259,7 +251,6 @@ const FAILURES: readonly Situation[] = [
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": FAILING, "3_c": C });
       await side.prisma("migrate", "deploy");
-      await side.status();
       await side.deploy();
     },
   },
@@ -269,7 +260,6 @@ const FAILURES: readonly Situation[] = [
       side.write({ "1_a": A, "2_b": FAILING });
       await side.prisma("migrate", "deploy");
       side.remove("2_b");
-      await side.status();
       await side.deploy();
       await side.resolve(["--rolled-back", "2_b"]);
       await side.deploy();
@@ -474,7 +464,6 @@ const SCRIPTS: readonly Situation[] = [
       side.write({ "1_a": A.replaceAll("\n", "\r\n") });
       await side.deploy();
       side.write({ "1_a": A });
-      await side.status();
       await side.deploy();
     },
   },
@@ -508,7 +497,6 @@ const SCRIPTS: readonly Situation[] = [
     name: "a folder without a script",
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": null });
-      await side.status();
       await side.deploy();
     },
     difference: {
@@ -537,7 +525,6 @@ const PLACES: readonly Situation[] = [
     steps: async (side) => {
       await side.sql("CREATE TABLE other (id integer)");
       side.write({ "1_a": A });
-      await side.status();
       await side.deploy();
     },
   },
@@ -597,7 +584,6 @@ const PLACES: readonly Situation[] = [
     steps: async (side) => {
       side.write({ "1_a": A });
       side.remove("migration_lock.toml");
-      await side.status();
       await side.deploy();
       side.writeFile("migration_lock.toml", '# Prisma\r\nprovider = "postgresql"\r\n');
       side.write({ "2_b": B });
@@ -663,7 +649,6 @@ const RESOLUTIONS: readonly Situation[] = [
       side.write({ "1_a": A, "2_b": 'ALTER TABLE "nope" ADD COLUMN "x" INTEGER;\n' });
       await side.prisma("migrate", "deploy");
       await side.resolve(["--rolled-back", "2_b"]);
-      await side.status();
       // Again, it changes nothing.
       await side.resolve(["--rolled-back", "2_b"]);
       side.write({ "2_b": B, "3_c": C });
@@ -678,7 +663,6 @@ const RESOLUTIONS: readonly Situation[] = [
       await side.resolve(["--rolled-back", "1_a"]);
       await side.prisma("migrate", "deploy");
       await side.resolve(["--rolled-back", "1_a"]);
-      await side.status();
     },
   },
   {
@@ -718,7 +702,6 @@ const RESOLUTIONS: readonly Situation[] = [
       await side.prisma("migrate", "deploy");
       await side.sql("CREATE TABLE IF NOT EXISTS half (id integer); CREATE TABLE nope (x integer)");
       await side.resolve(["--applied", "2_b"]);
-      await side.status();
       side.write({ "3_c": C });
       await side.deploy();
     },
@@ -750,7 +733,6 @@ const RESOLUTIONS: readonly Situation[] = [
       await side.sql("DROP TABLE IF EXISTS half");
       await side.prisma("migrate", "deploy");
       await side.resolve(["--applied", "2_b"], ["--force"]);
-      await side.status();
       await side.deploy();
     },
   },
@@ -837,7 +819,6 @@ const RESOLUTIONS: readonly Situation[] = [
       await side.sql(A);
       side.write({ "1_a": A });
       await side.resolve(["--applied", "1_a"]);
-      await side.status();
       side.write({ "2_b": B });
       await side.deploy();
     },
@@ -849,7 +830,6 @@ const RESOLUTIONS: readonly Situation[] = [
       side.write({ "1_a": A, "2_b": B, "3_c": C });
       await side.prisma("migrate", "resolve", "--applied", "1_a");
       await side.baseline(["2_b", "3_c"]);
-      await side.status();
       side.write({ "4_d": "CREATE TABLE d (id integer);\n" });
       await side.deploy();
     },
@@ -881,6 +861,104 @@ const RESOLUTIONS: readonly Situation[] = [
       reason: EVIDENCE,
       ours: { outcomes: ["RESOLVE_CONTRADICTED"], rows: [], tables: "a", status: pending("1_a", "2_b") },
     },
+  },
+];
+
+/** Where our status tells what Prisma's does not, over the same database and folder. */
+export interface StatusDifference {
+  readonly name: string;
+  readonly steps: (side: Side) => Promise<void>;
+  /** What ends what the steps have begun. */
+  readonly end?: (side: Side) => Promise<void>;
+  readonly prisma: string;
+  readonly deploy: string;
+  readonly theirs: (engine: Engine["name"]) => Partial<PrismaStatus>;
+  readonly ours: Partial<Status>;
+}
+
+export const STATUS_DIFFERENCES: readonly StatusDifference[] = [
+  {
+    name: "edited after it was applied",
+    steps: async (side) => {
+      side.write({ "1_a": A });
+      await side.deploy();
+      side.write({ "1_a": `${A}-- edited\n` });
+    },
+    prisma: "says nothing",
+    deploy: "`edited`",
+    theirs: () => UP_TO_DATE,
+    ours: { state: "up-to-date", edited: ["1_a"] },
+  },
+  {
+    name: "applied and missing in the folder",
+    steps: async (side) => {
+      side.write({ "1_a": A, "2_b": B });
+      await side.deploy();
+      side.remove("2_b");
+    },
+    prisma: "says nothing, unless something is pending as well",
+    deploy: "`missing`",
+    theirs: () => UP_TO_DATE,
+    ours: { state: "up-to-date", missing: ["2_b"] },
+  },
+  {
+    name: "an earlier name that comes late",
+    steps: async (side) => {
+      side.write({ "2_b": B });
+      await side.deploy();
+      side.write({ "1_a": A });
+    },
+    prisma: "says that it is pending",
+    deploy: "`pending` and `late`",
+    theirs: () => pending("1_a"),
+    ours: { state: "pending", pending: ["1_a"], late: ["1_a"] },
+  },
+  {
+    name: "failed while another is pending",
+    steps: async (side) => {
+      side.write({ "1_a": FAILING, "2_b": B });
+      await side.prisma("migrate", "deploy");
+    },
+    prisma: "tells the pending one only",
+    deploy: "`failed` and `pending`; the state is `blocked`",
+    theirs: () => pending("2_b"),
+    ours: { state: "blocked", problem: "HISTORY_FAILED", failed: ["1_a"], pending: ["2_b"] },
+  },
+  {
+    name: "a migration at work",
+    steps: async (side) => {
+      side.write({ "1_a": "SELECT pg_sleep(600);\n" });
+      await side.startPrisma();
+      await until("the script sleeps", () => side.isAsleep());
+    },
+    end: (side) => side.endSessions(),
+    prisma: "calls it failed",
+    deploy: "`running`, while somebody holds the deploy lock",
+    theirs: () => ({ says: "failed", failed: ["1_a"], exitCode: 1 }),
+    ours: { state: "running", running: ["1_a"], failed: [] },
+  },
+  {
+    name: "marked rolled back, and not applied since",
+    steps: async (side) => {
+      side.write({ "1_a": FAILING });
+      await side.prisma("migrate", "deploy");
+      await side.prisma("migrate", "resolve", "--rolled-back", "1_a");
+    },
+    prisma: "up to 7.8 it says that the schema is up to date, although its `deploy` would run it",
+    deploy: "`pending` and `rolledBack`",
+    theirs: (engine) => (engine === "6.19" ? UP_TO_DATE : pending("1_a")),
+    ours: { state: "pending", pending: ["1_a"], rolledBack: ["1_a"] },
+  },
+  {
+    name: "tables and no history",
+    steps: async (side) => {
+      await side.sql("CREATE TABLE other (id integer)");
+      side.write({ "1_a": A });
+    },
+    prisma: "says that it is pending; only its `deploy` refuses",
+    deploy: "`pending`; the state is `blocked` with `BASELINE_NEEDED`",
+    theirs: () => pending("1_a"),
+    ours: { state: "blocked", problem: "BASELINE_NEEDED", pending: ["1_a"] },
   },
 ];
 
