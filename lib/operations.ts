@@ -51,6 +51,8 @@ export interface OperationContext {
 export interface DeployOperations extends Operations<Backup> {
   /** Names of applied migrations whose script is no longer the one that was applied. */
   readEdited(plan: Plan): Promise<readonly string[]>;
+  /** An engine of Prisma's, which can outlive its CLI and holds no lock then, is at work on what is unfinished. */
+  isEngineAtWork(plan: Plan): Promise<boolean>;
   /** Ends every session, and waits for nobody: the program is about to end. Never throws. */
   close(): Promise<void>;
 }
@@ -106,6 +108,13 @@ class DatabaseOperations implements DeployOperations {
       if (script !== undefined && !stored.some((row) => isChecksumOf(row.checksum, script.text))) edited.push(name);
     }
     return edited;
+  }
+
+  async isEngineAtWork(plan: Plan): Promise<boolean> {
+    const { readEngineSessions } = await import("./migrations/prisma-engine.ts");
+    const names = plan.unfinished.map(({ name }) => name);
+    const scripts = await readPresentScripts(this.#context.settings.migrationsDirectory, names);
+    return (await readEngineSessions(this.#current().session, scripts)).length > 0;
   }
 
   async explain(problem: AnyDeployError): Promise<AnyDeployError> {

@@ -108,12 +108,19 @@ interface SchemaPlace {
 }
 
 function namedSchemas(directory: string, config: Config | undefined): SchemaPlace[] {
-  const manifest: unknown = JSON.parse(readText(directory, "package.json") || "{}");
-  const schema = (manifest as { prisma?: { schema?: unknown } }).prisma?.schema;
+  const schema = readManifest(directory).prisma?.schema;
   return [
     ...(config?.schema === undefined ? [] : [{ path: config.schema, namedBy: config.path }]),
     ...(typeof schema === "string" ? [{ path: normalize(schema), namedBy: "package.json" }] : []),
   ];
+}
+
+function readManifest(directory: string): { readonly prisma?: { readonly schema?: unknown } } {
+  try {
+    return JSON.parse(readFileSync(join(directory, "package.json"), "utf8")) ?? {};
+  } catch {
+    return {};
+  }
 }
 
 /** Every `*.prisma` file, those nearest to the top first. */

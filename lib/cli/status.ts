@@ -4,10 +4,12 @@ import { makeStatus, type Status } from "../migrations/status.ts";
 import type { DeployOperations } from "../operations.ts";
 
 export async function readStatus(
-  operations: Pick<DeployOperations, "readPlan" | "readEdited">,
+  operations: Pick<DeployOperations, "readPlan" | "readEdited" | "isEngineAtWork">,
   tell: Report,
 ): Promise<Status> {
   tell({ kind: "reading-status" });
   const plan = await operations.readPlan();
-  return makeStatus(plan, await operations.readEdited(plan));
+  const isAtWork =
+    plan.unfinished.length > 0 && !plan.lockHeld && (await operations.isEngineAtWork(plan).catch(() => false));
+  return makeStatus(isAtWork ? { ...plan, lockHeld: true } : plan, await operations.readEdited(plan));
 }

@@ -1,7 +1,7 @@
 /** Writes what `resolve` and `baseline` record: the rows of Prisma's own commands, all of them in one transaction. */
 import { randomUUID } from "node:crypto";
 import { DeployError, hasCode } from "../errors.ts";
-import type { Session } from "../postgres/session.ts";
+import { ServerError, type Session } from "../postgres/session.ts";
 import type { MigrationScript } from "./folder.ts";
 import { createTable, markRolledBack, tableIn } from "./migration-rows.ts";
 
@@ -18,17 +18,31 @@ export interface WriteOptions {
   readonly nextTimestamp: () => string;
 }
 
+const DURING = "write _prisma_migrations";
 const DEADLINE_MS = 60_000;
 
-/** @throws COMMIT_UNKNOWN where the connection was lost at the last moment; before that, nothing was written */
-export async function writeResolution(
+/**
+ * @throws STATEMENT_FAILED where the server refuses a row, and then nothing was written
+ * @throws COMMIT_UNKNOWN where the connection was lost at the last moment
+ */
+export async function writeResolution(session: Session, rows: ResolutionRows, options: WriteOptions): Promise<void> {
+  try {
+    await write(session, rows, options);
+  } catch (cause) {
+    if (!(cause instanceof ServerError)) throw cause;
+    await session.query("ROLLBACK", { during: DURING, deadlineMs: DEADLINE_MS }).catch(() => {});
+    throw new DeployError("STATEMENT_FAILED", { during: DURING, server: cause.server }, { cause });
+  }
+}
+
+async function write(
   session: Session,
   { rolledBackIds, applied }: ResolutionRows,
   { schema, hasTable, nextTimestamp }: WriteOptions,
 ): Promise<void> {
   const run = async (text: string, parameters: readonly string[] = []) =>
     await session.query<{ transactionId: string }>(text, {
-      during: "write _prisma_migrations",
+      during: DURING,
       deadlineMs: DEADLINE_MS,
       parameters,
     });

@@ -11,6 +11,8 @@ import { until } from "./project.ts";
 export interface Situation {
   readonly name: string;
   readonly steps: (side: Side) => Promise<void>;
+  /** What Prisma leaves depends on its version: by LONG=1 every situation is compared with both. */
+  readonly isVersionBound?: true;
   /** Prisma's `schema` parameter. */
   readonly schema?: string;
   readonly difference?: Difference;
@@ -156,6 +158,7 @@ const EVERYDAY: readonly Situation[] = [
   },
   {
     name: "names whose order differs between bytes and Prisma 6.6 and later",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_foo": A, "10_bar": B, a_1: C, a1: "" });
       await side.deploy();
@@ -175,7 +178,7 @@ const EVERYDAY: readonly Situation[] = [
     },
   },
   {
-    name: "the same names with MIGRATION_ORDER=prisma",
+    name: "names whose order differs, with MIGRATION_ORDER=prisma",
     steps: async (side) => {
       side.write({ "1_foo": A, "10_bar": B, a_1: C, a1: "", B_x: "", b_x: "" });
       await side.deploy({ MIGRATION_ORDER: "prisma" });
@@ -206,6 +209,7 @@ const EVERYDAY: readonly Situation[] = [
 const FAILURES: readonly Situation[] = [
   {
     name: "the first one fails",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": FAILING, "2_b": B });
       await side.deploy();
@@ -248,6 +252,7 @@ const FAILURES: readonly Situation[] = [
   },
   {
     name: "P3009 while another is pending",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": FAILING, "3_c": C });
       await side.prisma("migrate", "deploy");
@@ -256,6 +261,7 @@ const FAILURES: readonly Situation[] = [
   },
   {
     name: "P3009: the failed one is missing in the folder",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": FAILING });
       await side.prisma("migrate", "deploy");
@@ -274,6 +280,7 @@ const FAILURES: readonly Situation[] = [
   },
   {
     name: "its own BEGIN, failing",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": `BEGIN;\n${FAILING}COMMIT;\n` });
       await side.deploy();
@@ -287,6 +294,7 @@ const FAILURES: readonly Situation[] = [
   },
   {
     name: "BEGIN without COMMIT",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": `BEGIN;\n${B}` });
       await side.deploy();
@@ -300,6 +308,7 @@ const FAILURES: readonly Situation[] = [
   },
   {
     name: "a search path that is left behind",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": SEARCH_PATH, "2_b": B });
       await side.deploy();
@@ -318,6 +327,7 @@ const FAILURES: readonly Situation[] = [
   },
   {
     name: "killed in the middle of a script, then deployed again",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": `${B}SELECT pg_sleep(600);\n`, "3_c": C });
       const started = await side.start();
@@ -375,6 +385,7 @@ const SCRIPTS: readonly Situation[] = [
   },
   {
     name: "CREATE INDEX CONCURRENTLY beside another statement",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": `${B}${CONCURRENTLY}` });
       await side.deploy();
@@ -405,6 +416,7 @@ const SCRIPTS: readonly Situation[] = [
   },
   {
     name: "an enum value added and used in one script",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": ENUM, "2_b": ENUM_ADDED_AND_USED });
       await side.deploy();
@@ -469,6 +481,7 @@ const SCRIPTS: readonly Situation[] = [
   },
   {
     name: "a byte order mark",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": `\uFEFF${B}` });
       await side.deploy();
@@ -495,6 +508,7 @@ const SCRIPTS: readonly Situation[] = [
   },
   {
     name: "a folder without a script",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": null });
       await side.deploy();
@@ -645,6 +659,7 @@ function withPort(url: string, port: string): string {
 const RESOLUTIONS: readonly Situation[] = [
   {
     name: "resolve --rolled-back after a failure of the CLI that left nothing, mended and deployed",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": 'ALTER TABLE "nope" ADD COLUMN "x" INTEGER;\n' });
       await side.prisma("migrate", "deploy");
@@ -667,6 +682,7 @@ const RESOLUTIONS: readonly Situation[] = [
   },
   {
     name: "resolve --rolled-back where half of it is left",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": FAILING });
       await side.prisma("migrate", "deploy");
@@ -685,7 +701,7 @@ const RESOLUTIONS: readonly Situation[] = [
     },
   },
   {
-    name: "the same with --force",
+    name: "resolve --rolled-back with --force where half of it is left",
     steps: async (side) => {
       side.write({ "1_a": FAILING });
       await side.prisma("migrate", "deploy");
@@ -708,6 +724,7 @@ const RESOLUTIONS: readonly Situation[] = [
   },
   {
     name: "resolve --applied where it is not in the database",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": FAILING });
       await side.prisma("migrate", "deploy");
@@ -725,7 +742,8 @@ const RESOLUTIONS: readonly Situation[] = [
     },
   },
   {
-    name: "the same with --force, twice failed",
+    name: "resolve --applied with --force of one that has failed twice",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": FAILING });
       await side.prisma("migrate", "deploy");
@@ -867,6 +885,7 @@ const RESOLUTIONS: readonly Situation[] = [
 /** Where our status tells what Prisma's does not, over the same database and folder. */
 export interface StatusDifference {
   readonly name: string;
+  readonly isVersionBound?: true;
   readonly steps: (side: Side) => Promise<void>;
   /** What ends what the steps have begun. */
   readonly end?: (side: Side) => Promise<void>;
@@ -915,6 +934,7 @@ export const STATUS_DIFFERENCES: readonly StatusDifference[] = [
   },
   {
     name: "failed while another is pending",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": FAILING, "2_b": B });
       await side.prisma("migrate", "deploy");
@@ -926,6 +946,7 @@ export const STATUS_DIFFERENCES: readonly StatusDifference[] = [
   },
   {
     name: "a migration at work",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": "SELECT pg_sleep(600);\n" });
       await side.startPrisma();
@@ -939,6 +960,7 @@ export const STATUS_DIFFERENCES: readonly StatusDifference[] = [
   },
   {
     name: "marked rolled back, and not applied since",
+    isVersionBound: true,
     steps: async (side) => {
       side.write({ "1_a": FAILING });
       await side.prisma("migrate", "deploy");

@@ -1,0 +1,160 @@
+/** `status`: the stable shape of its JSON, its states and exit codes, and what it calls running and what failed. */
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import type { Status } from "../lib/migrations/status.ts";
+import { openClient } from "./support/client.ts";
+import { type Cluster, sharedCluster } from "./support/cluster.ts";
+import { makeProject, type Project, runDeploy } from "./support/project.ts";
+
+setDefaultTimeout(120_000);
+
+const PAGE = readFileSync(join(import.meta.dirname, "..", "docs", "status.md"), "utf8");
+
+const NOTHING: Status = {
+  state: "up-to-date",
+  problem: null,
+  applied: [],
+  pending: [],
+  running: [],
+  failed: [],
+  rolledBack: [],
+  missing: [],
+  edited: [],
+  late: [],
+};
+
+const UNFINISHED = `INSERT INTO _prisma_migrations (id, checksum, migration_name)
+  VALUES ('11111111-1111-4111-8111-111111111111', repeat('0', 64), '2_b')`;
+const LOCK = "SELECT pg_advisory_lock(72707369)";
+
+interface Case {
+  readonly name: string;
+  readonly sql?: string;
+  readonly change?: (project: Project) => void;
+  readonly status: Partial<Status>;
+  readonly exitCode: number;
+}
+
+/** Each begins with 1_a and 3_c applied and in the folder. */
+const CASES: readonly Case[] = [
+  { name: "up to date", status: {}, exitCode: 0 },
+  {
+    name: "pending, late among them",
+    change: (project) => {
+      project.add("2_b", "");
+      project.add("4_d", "");
+    },
+    status: { state: "pending", pending: ["2_b", "4_d"], late: ["2_b"] },
+    exitCode: 10,
+  },
+  {
+    name: "failed",
+    sql: UNFINISHED,
+    change: (project) => project.add("2_b", ""),
+    status: { state: "blocked", problem: "HISTORY_FAILED", failed: ["2_b"] },
+    exitCode: 3,
+  },
+  {
+    name: "rolled back",
+    sql: `${UNFINISHED}; UPDATE _prisma_migrations SET rolled_back_at = now() WHERE migration_name = '2_b'`,
+    change: (project) => project.add("2_b", ""),
+    status: { state: "pending", pending: ["2_b"], rolledBack: ["2_b"], late: ["2_b"] },
+    exitCode: 10,
+  },
+  {
+    name: "missing and edited",
+    change: (project) => {
+      rmSync(join(project.directory, "prisma", "migrations", "1_a"), { recursive: true });
+      project.add("3_c", "-- edited\n");
+    },
+    status: { applied: ["3_c"], missing: ["1_a"], edited: ["3_c"] },
+    exitCode: 0,
+  },
+];
+
+describe("status --json", () => {
+  test.each([...CASES])("$name", async ({ sql, change, status, exitCode }) => {
+    const { cluster, database, project } = await makeDeployed();
+    if (sql !== undefined) await cluster.psql(database, sql);
+    change?.(project);
+    const run = await runDeploy(project, { url: cluster.url(database), args: ["status", "--json"] });
+    expect(JSON.parse(run.stdout)).toEqual({ ...NOTHING, applied: ["1_a", "3_c"], ...status });
+    expect(run.exitCode).toBe(exitCode);
+  });
+
+  test("no history: blocked where there are tables, pending where there are none", async () => {
+    const cluster = await sharedCluster();
+    const project = makeProject({ "1_a": "" });
+    for (const [sql, status, exitCode] of [
+      ["SELECT 1", { state: "pending" }, 10],
+      ["CREATE TABLE t (id integer)", { state: "blocked", problem: "BASELINE_NEEDED" }, 3],
+    ] as const) {
+      const database = await cluster.createDatabase();
+      await cluster.psql(database, sql);
+      const run = await runDeploy(project, { url: cluster.url(database), args: ["status", "--json"] });
+      expect(JSON.parse(run.stdout)).toEqual({ ...NOTHING, pending: ["1_a"], ...status });
+      expect(run.exitCode).toBe(exitCode);
+    }
+  });
+
+  test("an unfinished row is running while the lock is held, and failed when it is not any more", async () => {
+    const { cluster, database, project } = await makeDeployed();
+    await cluster.psql(database, UNFINISHED);
+    const options = { url: cluster.url(database), args: ["status", "--json"] };
+    const holder = await openClient(cluster, database);
+    await holder.run(LOCK);
+    const running = await runDeploy(project, options);
+    expect(JSON.parse(running.stdout)).toMatchObject({ state: "running", running: ["2_b"], failed: [] });
+    expect(running.exitCode).toBe(10);
+    await holder.end();
+    const failed = await runDeploy(project, options);
+    expect(JSON.parse(failed.stdout)).toMatchObject({ state: "blocked", running: [], failed: ["2_b"] });
+    expect(failed.exitCode).toBe(3);
+  });
+
+  test("without the lock, it is running while a session runs a part of its script", async () => {
+    const { cluster, database, project } = await makeDeployed();
+    await cluster.psql(database, UNFINISHED);
+    // As psql sends it.
+    project.add("2_b", "SELECT pg_sleep(600), 'of 2_b'\n;\n");
+    const orphan = await openClient(cluster, database);
+    const asleep = orphan.run("SELECT pg_sleep(600), 'of 2_b'").catch(() => {});
+    await waitForSleep(cluster, database);
+    const run = await runDeploy(project, { url: cluster.url(database), args: ["status", "--json"] });
+    expect(JSON.parse(run.stdout)).toMatchObject({ state: "running", running: ["2_b"], failed: [] });
+    await cluster.psql("postgres", `SELECT pg_terminate_backend(${orphan.pid})`);
+    await asleep;
+    await orphan.end();
+  });
+
+  test("its fields, states and exit codes are those of docs/status.md", () => {
+    const [fields = ""] = PAGE.split("## `resolve --json`").map((part) => part.split("## `--json`")[1] ?? "");
+    const named = [...fields.matchAll(/^\| `(\w+)` \|/gm)].map(([, field]) => field as string);
+    expect(named.toSorted()).toEqual(Object.keys(NOTHING).toSorted());
+    const example = JSON.parse(/```json\n(.*)\n```/.exec(PAGE)?.[1] ?? "") as Status;
+    expect(Object.keys(example)).toEqual(Object.keys(NOTHING));
+    const states = [...(/`state` \| ([^|]*)/.exec(fields)?.[1] ?? "").matchAll(/`([a-z-]+)`/g)].map(
+      ([, state]) => state,
+    );
+    expect(states).toEqual(["up-to-date", "pending", "running", "blocked"]);
+  });
+});
+
+async function makeDeployed(): Promise<{ cluster: Cluster; database: string; project: Project }> {
+  const cluster = await sharedCluster();
+  const database = await cluster.createDatabase();
+  const project = makeProject({ "1_a": "", "3_c": "" });
+  const run = await runDeploy(project, { url: cluster.url(database) });
+  expect(run.exitCode === 0 ? "" : run.stderr).toBe("");
+  return { cluster, database, project };
+}
+
+async function waitForSleep(cluster: Cluster, database: string): Promise<void> {
+  for (let tries = 0; tries < 400; tries++) {
+    const asleep = `SELECT count(*) FROM pg_stat_activity WHERE datname = '${database}' AND wait_event = 'PgSleep'`;
+    if ((await cluster.psql("postgres", asleep)) !== "0") return;
+    await Bun.sleep(50);
+  }
+  throw new Error("nobody sleeps");
+}
