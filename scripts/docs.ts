@@ -1,15 +1,27 @@
 #!/usr/bin/env -S bun --no-env-file
-/** Writes the parts of the README that are made from code. `--check` only tells whether they are current. */
-import { readFileSync, writeFileSync } from "node:fs";
+/** Writes the parts of the documents that are made from code. `--check` only tells whether they are current. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { makeSettingsTable } from "../lib/cli/settings-table.ts";
+import { makeErrorPage } from "./support/error-page.ts";
 
-const README = new URL("../README.md", import.meta.url);
-const SECTION = /(<!-- settings: [^\n]*-->\n)[\s\S]*?(<!-- \/settings -->)/;
+const ROOT = new URL("../", import.meta.url);
+const SETTINGS_SECTION = /(<!-- settings: [^\n]*-->\n)[\s\S]*?(<!-- \/settings -->)/;
 
-const current = readFileSync(README, "utf8");
-const wanted = current.replace(
-  SECTION,
-  (_, begin: string, end: string) => `${begin}${makeSettingsTable("en")}\n${end}`,
-);
-if (process.argv.includes("--check")) process.exitCode = wanted === current ? 0 : 1;
-else writeFileSync(README, wanted);
+const PAGES: Readonly<Record<string, (current: string) => string>> = {
+  "README.md": (current) => withSection(current, SETTINGS_SECTION, makeSettingsTable("en")),
+  "README.ko.md": (current) => withSection(current, SETTINGS_SECTION, makeSettingsTable("ko")),
+  "docs/errors.md": () => makeErrorPage(),
+};
+
+for (const [path, make] of Object.entries(PAGES)) {
+  const url = new URL(path, ROOT);
+  const current = existsSync(url) ? readFileSync(url, "utf8") : "";
+  const wanted = make(current);
+  if (wanted === current) continue;
+  if (process.argv.includes("--check")) process.exitCode = 1;
+  else writeFileSync(url, wanted);
+}
+
+function withSection(page: string, section: RegExp, text: string): string {
+  return page.replace(section, (_, begin: string, end: string) => `${begin}${text}\n${end}`);
+}

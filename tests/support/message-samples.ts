@@ -228,7 +228,7 @@ const child = [
 ];
 
 export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = {
-  SETTINGS_INVALID: [{ problems: Object.values(PROBLEMS).flat() }, { problems: [{ kind: "missing", name: VALUE }] }],
+  SETTINGS_INVALID: [{ problems: [{ kind: "missing", name: VALUE }] }, { problems: Object.values(PROBLEMS).flat() }],
   MIGRATIONS_DIR_NOT_FOUND: [
     { path: VALUE },
     {
