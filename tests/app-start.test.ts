@@ -56,7 +56,7 @@ const FOUND: [string, string[], string][] = [
   ["a link keeps the name it was called by", ["./renamed", "-e", "x"], "x\n"],
 ];
 
-const variants = makeRuntimeVariants(join(import.meta.dirname, "fixtures", "start-app.ts"));
+const variants = await makeRuntimeVariants(join(import.meta.dirname, "fixtures", "start-app.ts"));
 const canUnshare = Bun.spawnSync(["unshare", "--pid", "--fork", "--mount-proc", "true"]).exitCode === 0;
 
 for (const variant of variants) {

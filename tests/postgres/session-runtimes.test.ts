@@ -7,7 +7,7 @@ import { makeRuntimeVariants } from "../support/start-runtimes.ts";
 
 const TEST_MS = 120_000;
 
-const variants = makeRuntimeVariants(join(import.meta.dirname, "..", "fixtures", "long-session.ts"));
+const variants = await makeRuntimeVariants(join(import.meta.dirname, "..", "fixtures", "long-session.ts"));
 let cluster: Cluster;
 
 beforeAll(async () => {

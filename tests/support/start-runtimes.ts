@@ -1,7 +1,8 @@
-/** Ways to run one program of tests/fixtures: from source, compiled, and bundled on the other runtimes that are there. */
+/** Ways to run one program of tests/fixtures: from source, compiled, and bundled on the other runtimes. */
 import { spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { temporaryDirectory } from "./cluster.ts";
+import { findRuntimes, type Runtime } from "./runtimes.ts";
 
 export interface RuntimeVariant {
   readonly name: string;
@@ -11,35 +12,28 @@ export interface RuntimeVariant {
   readonly replacesItself: boolean;
 }
 
-/** More runtimes than PATH has, for example several releases of Node: absolute paths, separated by colons. */
-const EXTRA_RUNTIMES = process.env.TEST_RUNTIMES ?? "";
-
 /** @param source path of the program */
-export function makeRuntimeVariants(source: string): RuntimeVariant[] {
+export async function makeRuntimeVariants(source: string): Promise<RuntimeVariant[]> {
   const directory = temporaryDirectory();
   const bundle = join(directory, "program.mjs");
   const binary = join(directory, "program");
   build(source, "--target=node", `--outfile=${bundle}`);
   build(source, "--compile", "--minify", "--bytecode", "--format=esm", `--outfile=${binary}`);
-  const others = ["node", "deno", ...EXTRA_RUNTIMES.split(":").filter((path) => path !== "")];
   return [
     { name: "Bun from source", command: [process.execPath, source], replacesItself: true },
     { name: "a compiled binary", command: [binary], replacesItself: true },
-    ...others.flatMap((runtime) => makeOtherVariant(runtime, bundle) ?? []),
+    ...(await findRuntimes()).map((runtime) => makeOtherVariant(runtime, bundle)),
   ];
 }
 
-function makeOtherVariant(runtime: string, bundle: string): RuntimeVariant | undefined {
-  const source = "process.stdout.write(typeof process.execve + ' ' + process.version)";
-  const isDeno = runtime.endsWith("deno");
-  const args = isDeno ? ["eval", `import process from "node:process"; ${source}`] : ["-e", source];
-  const answer = spawnSync(runtime, args, { encoding: "utf8" });
-  if (answer.status !== 0) return undefined;
-  const [execve, version] = answer.stdout.split(" ");
+function makeOtherVariant({ name, kind, path }: Runtime, bundle: string): RuntimeVariant {
+  const source = "process.stdout.write(typeof process.execve)";
+  const args = kind === "deno" ? ["eval", `import process from "node:process"; ${source}`] : ["-e", source];
+  const { stdout } = spawnSync(path, args, { encoding: "utf8" });
   return {
-    name: isDeno ? "Deno" : `Node ${version}`,
-    command: isDeno ? [runtime, "run", "--allow-all", bundle] : [runtime, bundle],
-    replacesItself: execve === "function",
+    name,
+    command: kind === "deno" ? [path, "run", "--allow-all", bundle] : [path, bundle],
+    replacesItself: stdout === "function",
   };
 }
 
