@@ -183,7 +183,7 @@ export interface ErrorFields {
     signal: string | undefined;
     output: string;
     /** By the rows and not by the CLI's words: it may exit 0 over a script that never commits. */
-    problem: "failed" | "unfinished" | "other-database" | "unexplained";
+    problem: "failed" | "timed-out" | "unfinished" | "other-database" | "unexplained";
     /** The migration that is left unfinished. */
     migration: string | undefined;
   };

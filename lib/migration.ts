@@ -137,7 +137,7 @@ async function migrateWithPrisma(migration: Migration, context: OperationContext
     environment,
     scripts,
     openSession: () => database.open("watch"),
-    deadlineMs: NO_DEADLINE_MS,
+    deadlineMs: settings.prismaTimeoutMs || NO_DEADLINE_MS,
     signal,
     tell,
   });
@@ -174,6 +174,7 @@ type PrismaProblem = ErrorFields["PRISMA_CLI_FAILED"]["problem"];
 function problemOf(verdict: PrismaVerdict, run: PrismaRun, isElsewhere: boolean): PrismaProblem {
   if (isElsewhere) return "other-database";
   if (verdict.kind === "unknown") return "unexplained";
+  if (run.timedOut) return "timed-out";
   return verdict.kind === "failed" && run.exitCode === 0 ? "unfinished" : "failed";
 }
 

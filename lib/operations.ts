@@ -23,6 +23,8 @@ export interface OperationSettings {
   readonly migrationsDirectory: string;
   readonly migrateEngine: "native" | "prisma";
   readonly prismaSchema: string;
+  /** 0: none. */
+  readonly prismaTimeoutMs: number;
   readonly migrationOrder: "bytes" | "prisma";
   readonly onEdited: "warn" | "refuse";
   readonly onMissing: "warn" | "refuse";

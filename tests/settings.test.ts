@@ -74,6 +74,7 @@ const ROWS: { readonly [K in keyof typeof SETTINGS & keyof Settings]: Row } = {
     default: "",
     valid: { "db/schema.prisma": "db/schema.prisma" },
   },
+  prismaTimeoutMs: { environment: "PRISMA_TIMEOUT", flag: "prisma-timeout", default: 0, ...DURATION },
   migrationOrder: { environment: "MIGRATION_ORDER", flag: "migration-order", ...choice("bytes", "prisma") },
   onEdited: { environment: "ON_EDITED", flag: "on-edited", ...choice("warn", "refuse") },
   onMissing: { environment: "ON_MISSING", flag: "on-missing", ...choice("warn", "refuse") },

@@ -22,6 +22,7 @@ interface TableSettings {
   readonly migrationsDirectory: string;
   readonly migrateEngine: "native" | "prisma";
   readonly prismaSchema: string;
+  readonly prismaTimeoutMs: number;
   readonly migrationOrder: "bytes" | "prisma";
   readonly onEdited: "warn" | "refuse";
   readonly onMissing: "warn" | "refuse";
@@ -128,6 +129,17 @@ export const SETTINGS: SettingTable<TableSettings> = {
     help: {
       ko: "MIGRATE_ENGINE=prisma일 때 CLI에 넘길 --schema 값",
       en: "Value of --schema for the CLI, with MIGRATE_ENGINE=prisma.",
+    },
+  },
+  prismaTimeoutMs: {
+    environment: "PRISMA_TIMEOUT",
+    flag: "prisma-timeout",
+    kind: { type: "duration" },
+    default: 0,
+    defaultShown: "0",
+    help: {
+      ko: "MIGRATE_ENGINE=prisma일 때 CLI 실행 시간 제한 (0: 없음). 넘으면 문장을 취소하고 복구합니다.",
+      en: "Limit for the CLI, with MIGRATE_ENGINE=prisma (0: none). Then its statement is cancelled, and what it left is undone.",
     },
   },
   migrationOrder: {

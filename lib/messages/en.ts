@@ -402,6 +402,7 @@ export const en: Messages = {
     PRISMA_CLI_FAILED: ({ exitCode, signal, output, problem, migration }) => ({
       summary: {
         failed: `prisma migrate deploy failed (${exitCode === undefined ? `signal ${signal ?? "?"}` : `exit code ${exitCode}`})`,
+        "timed-out": "prisma migrate deploy took longer than --prisma-timeout allows",
         unfinished: "Prisma reports success, but a migration was never committed",
         "other-database": "The Prisma CLI worked on another database",
         unexplained: "The result of prisma migrate deploy is not certain",
@@ -411,9 +412,13 @@ export const en: Messages = {
         ...output.trim().split("\n").slice(-8),
       ],
       next: [
-        problem === "other-database"
-          ? "Check that the URL in schema.prisma or prisma.config.ts is that of DATABASE_URL."
-          : "Check the output of Prisma above.",
+        {
+          failed: "Check the output of Prisma above.",
+          "timed-out": "Find out what held it up, or allow it more: --prisma-timeout 1h",
+          unfinished: "Check the output of Prisma above.",
+          "other-database": "Check that the URL in schema.prisma or prisma.config.ts is that of DATABASE_URL.",
+          unexplained: "Check the output of Prisma above.",
+        }[problem],
       ],
     }),
     COMMIT_UNKNOWN: ({ transactionId, reason }) => ({

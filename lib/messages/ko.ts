@@ -390,6 +390,7 @@ export const ko: Messages = {
     PRISMA_CLI_FAILED: ({ exitCode, signal, output, problem, migration }) => ({
       summary: {
         failed: `prisma migrate deploy 실패 (${exitCode === undefined ? `신호 ${signal ?? "?"}` : `종료 코드 ${exitCode}`})`,
+        "timed-out": "prisma migrate deploy 실행이 --prisma-timeout 제한을 넘음",
         unfinished: "Prisma는 성공이라고 하지만 커밋하지 않은 마이그레이션이 있음",
         "other-database": "Prisma CLI가 다른 데이터베이스에서 실행됨",
         unexplained: "prisma migrate deploy 결과를 확인할 수 없음",
@@ -399,9 +400,13 @@ export const ko: Messages = {
         ...output.trim().split("\n").slice(-8),
       ],
       next: [
-        problem === "other-database"
-          ? "schema.prisma 또는 prisma.config.ts 파일의 URL이 DATABASE_URL과 같은지 확인하십시오."
-          : "위의 Prisma 출력을 확인하십시오.",
+        {
+          failed: "위의 Prisma 출력을 확인하십시오.",
+          "timed-out": "무엇이 막았는지 확인하거나 제한을 늘리십시오: --prisma-timeout 1h",
+          unfinished: "위의 Prisma 출력을 확인하십시오.",
+          "other-database": "schema.prisma 또는 prisma.config.ts 파일의 URL이 DATABASE_URL과 같은지 확인하십시오.",
+          unexplained: "위의 Prisma 출력을 확인하십시오.",
+        }[problem],
       ],
     }),
     COMMIT_UNKNOWN: ({ transactionId, reason }) => ({

@@ -126,8 +126,8 @@ export function makePrismaCommand(
  * Runs `prisma migrate deploy` to its end, and returns when none of its sessions is at work any more, or can be ended.
  *
  * Deadline and signal do not kill the CLI, since its engine would go on without it: its statement is cancelled on the
- * server, so that it notes the failure and ends by itself. Only sessions that began during the run are touched, whose
- * statement is the engine's or part of a script.
+ * server, so that it notes the failure and ends by itself. Killed is one that does not end although nothing of it is at
+ * work. Only sessions that began during the run are touched, whose statement is the engine's or part of a script.
  */
 export async function applyWithPrisma(options: PrismaOptions): Promise<PrismaRun> {
   const watch = await watchSessions(options.openSession, options.scripts);

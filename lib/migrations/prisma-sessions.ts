@@ -40,6 +40,8 @@ const REPORT_EVERY_MS = 10_000;
 const STATEMENT_SHOWN_LENGTH = 120;
 /** An orphaned engine that has not connected yet, or is between two statements, shows up within so many polls. */
 const QUIET_POLLS = 8;
+/** A CLI that has had no session at work for so many polls, and does not end, is waited for no longer. */
+const IDLE_POLLS = 20;
 
 /** What Prisma's engines send about their table, in every version from 5 to 7. */
 const BOOKKEEPING =
@@ -127,7 +129,10 @@ async function readOtherClients(session: Session): Promise<Activity[]> {
 
 /** Tells the sessions of one CLI run from those that were there before it, and ends them. */
 export interface SessionWatch {
-  /** Makes the CLI stop: cancels what its sessions run, then ends them, until it has ended or that takes too long. */
+  /**
+   * Makes the CLI stop: cancels what its sessions run, then ends them, until it has ended, or that takes too long, or it
+   * has nothing at work and goes on all the same.
+   */
   stop(hasEnded: () => boolean): Promise<void>;
   /**
    * Waits for the sessions of a CLI that has ended, then makes them end. Answers those that are left, undefined where
@@ -165,11 +170,11 @@ export async function watchSessions(
 
   return {
     async stop(hasEnded) {
-      await endSessions({ readLeft, end, hasEnded, patienceMs: 0, quietPolls: 1 });
+      await endSessions({ readLeft, end, patienceMs: 0, quietPolls: () => (hasEnded() ? 1 : IDLE_POLLS) });
     },
     settle(isOrphaned) {
       const [patienceMs, quietPolls] = isOrphaned ? [0, QUIET_POLLS] : [CLOSE_WAIT_MS, 1];
-      return endSessions({ readLeft, end, hasEnded: () => true, patienceMs, quietPolls });
+      return endSessions({ readLeft, end, patienceMs, quietPolls: () => quietPolls });
     },
     close: () => session.close(),
   };
@@ -178,11 +183,10 @@ export async function watchSessions(
 interface EndOptions {
   readonly readLeft: () => Promise<number[]>;
   readonly end: (pids: readonly number[], verb: "pg_cancel_backend" | "pg_terminate_backend") => Promise<void>;
-  readonly hasEnded: () => boolean;
   /** How long they are only waited for. */
   readonly patienceMs: number;
   /** So many polls without one of them mean that they are gone. */
-  readonly quietPolls: number;
+  readonly quietPolls: () => number;
 }
 
 async function endSessions(options: EndOptions): Promise<readonly number[] | undefined> {
@@ -192,8 +196,8 @@ async function endSessions(options: EndOptions): Promise<readonly number[] | und
   for (;;) {
     // A server that restarts takes the sessions with it, and answers again later.
     left = await options.readLeft().catch(() => undefined);
-    quietPolls = left?.length === 0 && options.hasEnded() ? quietPolls + 1 : 0;
-    if (quietPolls >= options.quietPolls) return [];
+    quietPolls = left?.length === 0 ? quietPolls + 1 : 0;
+    if (quietPolls >= options.quietPolls()) return [];
     const elapsedMs = performance.now() - startedMs;
     if (elapsedMs >= STOP_DEADLINE_MS) return left;
     if (left !== undefined && elapsedMs >= options.patienceMs) {

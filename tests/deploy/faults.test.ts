@@ -197,6 +197,7 @@ function operationsFor(url: string, project: Project, tell: (event: Event) => vo
     lockTimeoutMs: 3_000,
     lockRetryMs: 60_000,
     statementTimeoutMs: 0,
+    prismaTimeoutMs: 0,
     createDatabase: false,
   };
   return makeOperations({ settings, environment: process.env, tell, signal: new AbortController().signal });

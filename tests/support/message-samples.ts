@@ -322,6 +322,7 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
     { exitCode: undefined, signal: VALUE, output: "", problem: "failed", migration: undefined },
     { exitCode: undefined, signal: undefined, output: "", problem: "unexplained", migration: undefined },
     { exitCode: 0, signal: undefined, output: "", problem: "unfinished", migration: VALUE },
+    { exitCode: 1, signal: undefined, output: "", problem: "timed-out", migration: VALUE },
     { exitCode: 0, signal: undefined, output: "", problem: "other-database", migration: undefined },
   ],
   COMMIT_UNKNOWN: [{ transactionId: VALUE, reason: VALUE }],
