@@ -14,6 +14,7 @@ const PAGE = readFileSync(join(import.meta.dirname, "..", "docs", "status.md"), 
 const NOTHING: Status = {
   state: "up-to-date",
   problem: null,
+  found: 2,
   applied: [],
   pending: [],
   running: [],
@@ -22,6 +23,7 @@ const NOTHING: Status = {
   missing: [],
   edited: [],
   late: [],
+  lastCommon: "3_c",
 };
 
 const UNFINISHED = `INSERT INTO _prisma_migrations (id, checksum, migration_name)
@@ -45,21 +47,21 @@ const CASES: readonly Case[] = [
       project.add("2_b", "");
       project.add("4_d", "");
     },
-    status: { state: "pending", pending: ["2_b", "4_d"], late: ["2_b"] },
+    status: { state: "pending", found: 4, pending: ["2_b", "4_d"], late: ["2_b"], lastCommon: "1_a" },
     exitCode: 10,
   },
   {
     name: "failed",
     sql: UNFINISHED,
     change: (project) => project.add("2_b", ""),
-    status: { state: "blocked", problem: "HISTORY_FAILED", failed: ["2_b"] },
+    status: { state: "blocked", problem: "HISTORY_FAILED", found: 3, failed: ["2_b"] },
     exitCode: 3,
   },
   {
     name: "rolled back",
     sql: `${UNFINISHED}; UPDATE _prisma_migrations SET rolled_back_at = now() WHERE migration_name = '2_b'`,
     change: (project) => project.add("2_b", ""),
-    status: { state: "pending", pending: ["2_b"], rolledBack: ["2_b"], late: ["2_b"] },
+    status: { state: "pending", found: 3, pending: ["2_b"], rolledBack: ["2_b"], late: ["2_b"], lastCommon: "1_a" },
     exitCode: 10,
   },
   {
@@ -68,8 +70,24 @@ const CASES: readonly Case[] = [
       rmSync(join(project.directory, "prisma", "migrations", "1_a"), { recursive: true });
       project.add("3_c", "-- edited\n");
     },
-    status: { applied: ["3_c"], missing: ["1_a"], edited: ["3_c"] },
+    status: { found: 1, applied: ["3_c"], missing: ["1_a"], edited: ["3_c"] },
     exitCode: 0,
+  },
+  {
+    name: "diverged, the first one pending",
+    change: (project) => {
+      rmSync(join(project.directory, "prisma", "migrations", "3_c"), { recursive: true });
+      project.add("0_z", "");
+    },
+    status: {
+      state: "pending",
+      applied: ["1_a"],
+      pending: ["0_z"],
+      missing: ["3_c"],
+      late: ["0_z"],
+      lastCommon: null,
+    },
+    exitCode: 10,
   },
 ];
 
@@ -93,7 +111,7 @@ describe("status --json", () => {
       const database = await cluster.createDatabase();
       await cluster.psql(database, sql);
       const run = await runDeploy(project, { url: cluster.url(database), args: ["status", "--json"] });
-      expect(JSON.parse(run.stdout)).toEqual({ ...NOTHING, pending: ["1_a"], ...status });
+      expect(JSON.parse(run.stdout)).toEqual({ ...NOTHING, found: 1, pending: ["1_a"], lastCommon: null, ...status });
       expect(run.exitCode).toBe(exitCode);
     }
   });
@@ -138,6 +156,59 @@ describe("status --json", () => {
       ([, state]) => state,
     );
     expect(states).toEqual(["up-to-date", "pending", "running", "blocked"]);
+  });
+});
+
+describe("the text of status", () => {
+  test("says where it looked, what it found, and what goes on from there", async () => {
+    const { cluster, database, project } = await makeDeployed();
+    const read = async () => {
+      const run = await runDeploy(project, { url: cluster.url(database), args: ["status", "--lang", "en"] });
+      return run.stdout.trimEnd().split("\n");
+    };
+    const [place, found, ...rest] = await read();
+    expect(place).toStartWith(`Database: ${database} (schema: public), `);
+    expect(found).toBe("Migrations in the folder: 2 (prisma/migrations)");
+    expect(rest).toEqual(["Applied: 2", "The database schema is up to date."]);
+
+    rmSync(join(project.directory, "prisma", "migrations", "3_c"), { recursive: true });
+    project.add("4_d", "");
+    expect((await read()).slice(2)).toEqual([
+      "Applied: 1",
+      "Pending: 1",
+      "  4_d",
+      "Not in the folder: 1",
+      "  3_c",
+      "Last common migration: 1_a",
+      "To apply them: deploy",
+    ]);
+  });
+
+  test("tells of a failed migration what is in the database, and the commands that resolve it", async () => {
+    const { cluster, database, project } = await makeDeployed();
+    await cluster.psql(database, UNFINISHED);
+    project.add("2_b", "CREATE TABLE b (id integer);\n");
+    const options = { url: cluster.url(database), args: ["status", "--lang", "en"] };
+    const { stdout } = await runDeploy(project, options);
+    expect(stdout).toContain("A deploy would be refused: 1 failed migration in the history\n");
+    expect(stdout).toMatch(/^ +not applied +1: CREATE TABLE b/m);
+    expect(stdout).toMatch(/^Next {2}.*deploy resolve --rolled-back 2_b$/m);
+    const holder = await openClient(cluster, database);
+    await holder.run(LOCK);
+    const running = await runDeploy(project, options);
+    expect(running.stdout).toContain("Running: 1\n  2_b");
+    expect(running.stdout).not.toContain("refused");
+    await holder.end();
+  });
+
+  test("names the command of a baseline where there is no history", async () => {
+    const cluster = await sharedCluster();
+    const database = await cluster.createDatabase();
+    await cluster.psql(database, "CREATE TABLE t (id integer)");
+    const project = makeProject({ "1_a": "" });
+    const { stdout } = await runDeploy(project, { url: cluster.url(database), args: ["status", "--lang", "en"] });
+    expect(stdout).toContain("There is no history yet (_prisma_migrations).");
+    expect(stdout).toMatch(/^Next {2}.*deploy baseline$/m);
   });
 });
 

@@ -6,6 +6,7 @@ import { deploy } from "../deploy.ts";
 import { DeployError, isDeployError } from "../errors.ts";
 import type { Event, Report } from "../events.ts";
 import type { Messages } from "../messages/messages.ts";
+import { DEFAULT_SCHEMA } from "../migrations/history.ts";
 import { makeOperations } from "../operations.ts";
 import { type DatabaseState, exitCodeOf, exitCodeOfError, type Outcome, stateOf, stateOfError } from "../outcome.ts";
 import { renderError, renderEvent, renderLive, renderStop } from "../report/human.ts";
@@ -182,8 +183,14 @@ async function runStatus(settings: Settings, console: Console): Promise<number> 
     signal: interruption.signal,
   });
   const { renderStatus } = await import("../report/status.ts");
-  const status = await readStatus(operations, console.tell).finally(() => operations.close());
-  printLine(settings.json ? JSON.stringify(status) : renderStatus(status, await loadMessages(settings.language)));
+  const report = await readStatus(operations, console.tell).finally(() => operations.close());
+  const { status } = report;
+  const { target, migrationsDirectory } = settings;
+  const place = { target: { ...target, schema: target.schema ?? DEFAULT_SCHEMA }, migrationsDirectory };
+  const text = settings.json
+    ? JSON.stringify(status)
+    : renderStatus({ ...report, ...place }, await loadMessages(settings.language));
+  printLine(text);
   if (status.state === "blocked") return EXIT_BLOCKED;
   return status.state === "up-to-date" ? 0 : EXIT_PENDING;
 }

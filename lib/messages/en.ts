@@ -538,6 +538,9 @@ export const en: Messages = {
     plan: "Show what would be done. Nothing is changed.",
   },
   status: {
+    database: "Database",
+    schema: "schema",
+    found: (number) => `Migrations in the folder: ${number}`,
     applied: (number) => `Applied: ${number}`,
     pending: (number) => `Pending: ${number}`,
     running: (number) => `Running: ${number}`,
@@ -546,7 +549,11 @@ export const en: Messages = {
     missing: (number) => `Not in the folder: ${number}`,
     edited: (number) => `Edited: ${number}`,
     late: (number) => `Out of order: ${number}`,
+    lastCommon: "Last common migration",
+    noHistory: "There is no history yet (_prisma_migrations).",
     upToDate: "The database schema is up to date.",
+    blocked: "A deploy would be refused",
+    toApply: "To apply them: deploy",
   },
 };
 

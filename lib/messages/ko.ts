@@ -526,6 +526,9 @@ export const ko: Messages = {
     plan: "무엇을 할지 보여 줍니다. 아무것도 바꾸지 않습니다.",
   },
   status: {
+    database: "데이터베이스",
+    schema: "스키마",
+    found: (count) => `폴더의 마이그레이션: ${count}건`,
     applied: (count) => `적용됨: ${count}건`,
     pending: (count) => `적용 대기: ${count}건`,
     running: (count) => `실행 중: ${count}건`,
@@ -534,7 +537,11 @@ export const ko: Messages = {
     missing: (count) => `폴더에 없음: ${count}건`,
     edited: (count) => `내용 변경됨: ${count}건`,
     late: (count) => `순서 어긋남: ${count}건`,
+    lastCommon: "마지막 공통 마이그레이션",
+    noHistory: "아직 이력이 없습니다 (_prisma_migrations).",
     upToDate: "데이터베이스 스키마가 최신 상태입니다.",
+    blocked: "배포 불가",
+    toApply: "적용하려면: deploy",
   },
 };
 

@@ -63,6 +63,9 @@ export interface Messages {
     readonly baseline: string;
   };
   readonly status: {
+    readonly database: string;
+    readonly schema: string;
+    readonly found: (count: number) => string;
     readonly applied: (count: number) => string;
     readonly pending: (count: number) => string;
     readonly running: (count: number) => string;
@@ -71,7 +74,11 @@ export interface Messages {
     readonly missing: (count: number) => string;
     readonly edited: (count: number) => string;
     readonly late: (count: number) => string;
+    readonly lastCommon: string;
+    readonly noHistory: string;
     readonly upToDate: string;
+    readonly blocked: string;
+    readonly toApply: string;
   };
 }
 

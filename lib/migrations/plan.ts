@@ -13,6 +13,8 @@ export interface PlanPolicy {
 }
 
 export interface Plan {
+  /** How many migrations the folder holds. */
+  readonly found: number;
   /** Names to apply, in order. */
   readonly pending: readonly string[];
   /** Names of the folder that are applied. */
@@ -25,6 +27,10 @@ export interface Plan {
   readonly missing: readonly string[];
   /** Pending names that sort before an applied one. */
   readonly late: readonly string[];
+  /** Of the folder in its order, the one before the first that is pending; the last one where nothing is. */
+  readonly lastCommon: string | undefined;
+  /** The table is there, with rows or without. */
+  readonly hasHistory: boolean;
   /** Somebody else holds the deploy lock: an unfinished row may be a migration at work. */
   readonly lockHeld: boolean;
   /** Why a deploy is refused. Only the holder of the lock may act on it. */
@@ -48,6 +54,9 @@ export function makePlan(history: History, names: readonly string[], schema: str
   const inFolder = new Set(names);
   const byteOrdered = names.filter((name) => !liveNames.has(name));
   const prismaOrdered = byteOrdered.toSorted(comparePrisma);
+  const pending = policy.migrationOrder === "prisma" ? prismaOrdered : byteOrdered;
+  const ordered = policy.migrationOrder === "prisma" ? names.toSorted(comparePrisma) : names;
+  const [next] = pending;
   const unfinished = live.filter((row) => row.finishedAt === null);
   const appliedRows = live.filter((row) => row.finishedAt !== null);
   const appliedNames = new Set(appliedRows.map((row) => row.name));
@@ -58,12 +67,15 @@ export function makePlan(history: History, names: readonly string[], schema: str
     lastApplied === undefined ? [] : byteOrdered.filter((name) => names.indexOf(name) < names.indexOf(lastApplied));
   const rolledBack = unique(history.rows.map((row) => row.name).filter((name) => !liveNames.has(name)));
   return {
-    pending: policy.migrationOrder === "prisma" ? prismaOrdered : byteOrdered,
+    found: names.length,
+    pending,
     applied,
     unfinished,
     rolledBack,
     missing,
     late,
+    lastCommon: ordered[(next === undefined ? ordered.length : ordered.indexOf(next)) - 1],
+    hasHistory: history.schema !== undefined,
     lockHeld: history.lockHeld,
     problem: findProblem(history, byteOrdered, unfinished, missing, schema, policy),
     warnings: makeWarnings({ history, names, byteOrdered, prismaOrdered, missing, late }, policy),

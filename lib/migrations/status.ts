@@ -6,6 +6,8 @@ export interface Status {
   readonly state: "up-to-date" | "pending" | "running" | "blocked";
   /** Why a deploy would be refused, as an error code. */
   readonly problem: string | null;
+  /** How many migrations the folder holds. */
+  readonly found: number;
   readonly applied: readonly string[];
   readonly pending: readonly string[];
   /** Unfinished while somebody holds the deploy lock. */
@@ -16,6 +18,8 @@ export interface Status {
   readonly missing: readonly string[];
   readonly edited: readonly string[];
   readonly late: readonly string[];
+  /** Of the folder, the one before the first that is pending. */
+  readonly lastCommon: string | null;
 }
 
 export function makeStatus(plan: Plan, edited: readonly string[]): Status {
@@ -23,6 +27,7 @@ export function makeStatus(plan: Plan, edited: readonly string[]): Status {
   return {
     state: stateOfPlan(plan),
     problem: plan.problem?.code ?? null,
+    found: plan.found,
     applied: plan.applied,
     pending: plan.pending,
     running: plan.lockHeld ? unfinished : [],
@@ -31,6 +36,7 @@ export function makeStatus(plan: Plan, edited: readonly string[]): Status {
     missing: plan.missing,
     edited,
     late: plan.late,
+    lastCommon: plan.lastCommon ?? null,
   };
 }
 

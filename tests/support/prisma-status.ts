@@ -9,6 +9,8 @@ export interface PrismaStatus {
   readonly failed: readonly string[];
   /** In the database and not in the folder; only told where something is pending as well. */
   readonly missing: readonly string[];
+  /** Only told where something is missing and something else is pending; `null` where the first one is pending. */
+  readonly lastCommon?: string;
 }
 
 /** @see packages/migrate/src/commands/MigrateStatus.ts */
@@ -33,7 +35,8 @@ export function parsePrismaStatus({ exitCode, stdout, stderr }: PrismaAnswer): P
           : /Database schema is up to date!/.test(text)
             ? "up-to-date"
             : "error";
-  return { says, exitCode, pending, failed, missing };
+  const lastCommon = /^The last common migration is: (.+)$/m.exec(text)?.[1];
+  return { says, exitCode, pending, failed, missing, ...(lastCommon === undefined ? {} : { lastCommon }) };
 }
 
 /** The lines under a heading, up to an empty one or the next sentence. */
@@ -64,13 +67,20 @@ export function expectPrismaStatus(
   );
   const base = { exitCode: 1, pending: [], failed: [], missing: [] };
   if (pending.length > 0 && withoutFolder.length > 0) {
-    return { ...base, says: "diverged", pending: pending.toSorted(), missing: withoutFolder.toSorted() };
+    const lastCommon = String(ours.rolledBack.some(isIgnored) ? lastBefore(pending, names) : ours.lastCommon);
+    return { ...base, says: "diverged", pending: pending.toSorted(), missing: withoutFolder.toSorted(), lastCommon };
   }
   // What has failed is only told where nothing is pending.
   if (pending.length > 0) return { ...base, says: "pending", pending: pending.toSorted() };
   if (!hasTable) return { ...base, says: "unmanaged" };
   if (unfinished.length > 0) return { ...base, says: "failed", failed: unfinished.toSorted() };
   return { ...base, says: "up-to-date", exitCode: 0 };
+}
+
+/** The one before the first of these, in Prisma's order. */
+function lastBefore(pending: readonly string[], names: readonly string[]): string | null {
+  const ordered = names.toSorted((a, b) => a.localeCompare(b, "en"));
+  return ordered[ordered.findIndex((name) => pending.includes(name)) - 1] ?? null;
 }
 
 /** In the order of their names: the rows' own order is not Prisma's to tell. */
