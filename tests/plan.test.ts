@@ -175,6 +175,13 @@ const CASES: Record<string, Case> = {
     expected: { pending: ["a"] },
     problem: "LEDGER_UNSUPPORTED",
   },
+  "the ledger of Prisma 8 alone, with nothing to apply": {
+    rows: [],
+    names: [],
+    baseline: { tables: [], hasContractLedger: true },
+    expected: { pending: [] },
+    problem: "LEDGER_UNSUPPORTED",
+  },
 };
 
 for (const [name, row] of Object.entries(CASES)) {

@@ -258,7 +258,10 @@ export const en: Messages = {
     }),
     LEDGER_UNSUPPORTED: ({ schema }) => ({
       summary: `The database has only the history of Prisma 8 (schema ${schema})`,
-      next: ["This version reads the table _prisma_migrations of Prisma 5 to 7."],
+      next: [
+        "This version reads the table _prisma_migrations of Prisma 5 to 7. The history of Prisma 8 is another one.",
+        "Migrate with Prisma 8's own command, or check that DATABASE_URL names the database that you mean.",
+      ],
     }),
     TOOL_NOT_FOUND: ({ tool }) => ({
       summary: `PostgreSQL client program not found: ${tool}`,

@@ -248,7 +248,10 @@ export const ko: Messages = {
     }),
     LEDGER_UNSUPPORTED: ({ schema }) => ({
       summary: `Prisma 8의 적용 이력만 있는 데이터베이스 (스키마 ${schema})`,
-      next: ["이 버전은 Prisma 5-7의 _prisma_migrations 테이블을 읽습니다."],
+      next: [
+        "이 버전은 Prisma 5-7의 _prisma_migrations 테이블을 읽습니다. Prisma 8의 이력은 다른 곳에 있습니다.",
+        "Prisma 8의 명령으로 마이그레이션하거나, DATABASE_URL이 원하는 데이터베이스인지 확인하십시오.",
+      ],
     }),
     TOOL_NOT_FOUND: ({ tool }) => ({
       summary: `PostgreSQL 클라이언트 프로그램 없음: ${tool}`,

@@ -1,7 +1,8 @@
 /**
  * The applied history: the rows of `_prisma_migrations` and what must be known about the server with them.
  *
- * One round trip when the table exists. Nothing here writes.
+ * One round trip when the table exists. Nothing here writes, and nobody else reads the rows: whatever decides works on
+ * `History`, so that another record than this table can be read beside it.
  */
 import type { ServerMessage } from "../errors.ts";
 import { DeployError } from "../errors.ts";
@@ -48,9 +49,16 @@ export interface Baseline {
   readonly tables: readonly string[];
   /** Where an unqualified CREATE TABLE would go. Null where no schema of the search path exists. */
   readonly currentSchema: string | null;
-  /** The schema of Prisma 8's ledger is there. */
+  /** Prisma 8 keeps its record here, in `prisma_contract`. */
   readonly hasContractLedger: boolean;
 }
+
+/**
+ * Reads a history by a session of the target database.
+ *
+ * @param schema the `schema` parameter of the connection string, or `public`
+ */
+export type HistoryReader = (session: Session, schema: string, deadlineMs: number) => Promise<History>;
 
 /** The default of Prisma's `schema` parameter. */
 export const DEFAULT_SCHEMA = "public";
@@ -86,14 +94,13 @@ type RowsAnswer = ServerFacts & { lockHeld: boolean; schema: string; rows: reado
 type BaselineAnswer = ServerFacts & { lockHeld: boolean } & Baseline;
 
 /**
- * Reads the history as Prisma would, through the session's search path.
+ * The history of Prisma 5 to 7, found as Prisma would find it, through the session's search path.
  *
- * @param schema the `schema` parameter of the connection string, or `public`
  * @throws HISTORY_IN_OTHER_SCHEMA where the search path leads to another schema than Prisma checks (its `$user` trap)
  * @throws HISTORY_UNREADABLE where the table is there but can't be read
  * @see schema-engine/connectors/sql-schema-connector/src/flavour.rs, load_migrations_table
  */
-export async function readHistory(session: Session, schema: string, deadlineMs: number): Promise<History> {
+export const readHistory: HistoryReader = async (session, schema, deadlineMs) => {
   const read = { during: "read _prisma_migrations", deadlineMs };
   try {
     const [answer] = await session.query<RowsAnswer>(READ_ROWS, read);
@@ -105,13 +112,26 @@ export async function readHistory(session: Session, schema: string, deadlineMs: 
     if (error.server.sqlState !== UNDEFINED_TABLE) throw unreadable(error.server, error);
     return await readBaseline(session, schema, deadlineMs);
   }
+};
+
+/** Migrations whose failure was written down: a process that was killed could not. */
+export async function readNamesWithError(session: Session): Promise<readonly string[]> {
+  const [answer] = await session.query<{ names: readonly string[] }>(
+    `SELECT coalesce(json_agg(migration_name), '[]') AS "names" FROM _prisma_migrations
+     WHERE finished_at IS NULL AND rolled_back_at IS NULL AND logs <> ''`,
+    { during: "read the logs of failed migrations", deadlineMs: 60_000 },
+  );
+  return answer?.names ?? [];
 }
 
 /** A history without a table: what stands in the schema decides between an empty database and one that needs a baseline. */
 async function readBaseline(session: Session, schema: string, deadlineMs: number): Promise<History> {
   const [answer] = await session.query<BaselineAnswer>(
     `SELECT ${SERVER_FACTS}, ${LOCK_HELD}, current_schema() AS "currentSchema",
-       to_regnamespace('prisma_contract') IS NOT NULL AS "hasContractLedger",
+       EXISTS (
+         SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'prisma_contract' AND c.relname = 'marker'
+       ) AS "hasContractLedger",
        (SELECT coalesce(json_agg(c.relname ORDER BY c.relname), '[]')
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind = 'r' AND n.nspname = $1) AS "tables"`,

@@ -106,10 +106,9 @@ function findProblem(
     return new DeployError("HISTORY_FAILED", { migrations, engine: policy.engine });
   }
   const baseline = history.baseline;
+  // Even with nothing to apply: what is applied is not ours to know.
+  if (baseline?.hasContractLedger === true) return new DeployError("LEDGER_UNSUPPORTED", { schema: "prisma_contract" });
   if (baseline !== undefined && pending.length > 0) {
-    if (baseline.hasContractLedger) {
-      return new DeployError("LEDGER_UNSUPPORTED", { schema: "prisma_contract" });
-    }
     const tables = baseline.tables.filter((table) => !IGNORED_TABLES.includes(table.toLowerCase()));
     if (tables.length > 0) {
       return new DeployError("BASELINE_NEEDED", { schema, tables, migrations: pending });

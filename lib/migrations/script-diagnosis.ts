@@ -4,8 +4,7 @@ import { lookUp } from "./catalog-lookup.ts";
 import { type Diagnosis, examine, type ScriptToDiagnose } from "./diagnosis.ts";
 import { readPresentScripts } from "./folder.ts";
 import { parseScript } from "./grammar.ts";
-import type { History } from "./history.ts";
-import { tableIn } from "./migration-rows.ts";
+import { type History, readNamesWithError } from "./history.ts";
 
 export interface DiagnosisSubject {
   readonly migrationsDirectory: string;
@@ -47,21 +46,11 @@ export async function diagnoseTogether(
   { migrationsDirectory, history, schema }: DiagnosisSubject,
 ): Promise<Diagnosis[]> {
   const scripts = await readPresentScripts(migrationsDirectory, migrations);
-  const failed = history.schema === undefined ? [] : await readNamesWithError(session, history.schema);
+  const failed = history.schema === undefined ? [] : await readNamesWithError(session);
   const parsed: ScriptToDiagnose[] = [];
   for (const { name, text } of scripts) {
     parsed.push({ name, text, parsed: await parseScript(text), hasError: failed.includes(name) });
   }
   const { objects, judge } = examine(parsed, schema);
   return judge(await lookUp(session, objects));
-}
-
-/** Migrations whose failure was written down: a process that was killed could not. */
-async function readNamesWithError(session: Session, schema: string): Promise<readonly string[]> {
-  const [answer] = await session.query<{ names: readonly string[] }>(
-    `SELECT coalesce(json_agg(migration_name), '[]') AS "names" FROM ${tableIn(schema)}
-     WHERE finished_at IS NULL AND rolled_back_at IS NULL AND logs <> ''`,
-    { during: "read the logs of failed migrations", deadlineMs: 60_000 },
-  );
-  return answer?.names ?? [];
 }

@@ -19,6 +19,7 @@ interface World {
   readonly cluster: Cluster;
   readonly database: string;
   readonly project: Project;
+  readonly url: string;
   readonly run: (...args: string[]) => Promise<DeployRun>;
   readonly sql: (text: string) => Promise<string>;
 }
@@ -31,6 +32,7 @@ async function makeWorld(migrations: Readonly<Record<string, string | undefined>
     cluster,
     database,
     project,
+    url: cluster.url(database),
     run: (...args) => runDeploy(project, { url: cluster.url(database), args: ["--lang", "en", ...args] }),
     sql: (text) => cluster.psql(database, text),
   };
@@ -256,6 +258,14 @@ describe("a database with the ledger of Prisma 8 alone", () => {
     const status = await world.run("status", "--json");
     expect(JSON.parse(status.stdout)).toMatchObject({ state: "blocked", problem: "LEDGER_UNSUPPORTED" });
     expect(await world.sql("SELECT to_regclass('_prisma_migrations') IS NULL AND to_regclass('a') IS NULL")).toBe("t");
+    // With nothing to apply the app must not be told that its schema is up to date either.
+    expectRefused(await runDeploy(makeProject(), { url: world.url, args: ["--lang", "en"] }), "LEDGER_UNSUPPORTED");
+  });
+
+  test("a schema that only has its name is somebody's own", async () => {
+    const world = await makeWorld({ "1_a": A });
+    await world.sql("CREATE SCHEMA prisma_contract; CREATE TABLE prisma_contract.signed (id integer)");
+    expect((await world.run()).exitCode).toBe(0);
   });
 
   test("a history of Prisma 5 to 7 beside it is used", async () => {
