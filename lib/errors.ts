@@ -137,6 +137,8 @@ export interface ErrorFields {
   BACKUP_NO_SPACE: { path: string; availableBytes: number; neededBytes: number };
   BACKUP_FAILED: { tool: string; exitCode: number | undefined; output: string };
   BACKUP_NOT_VERIFIED: { path: string; reason: string };
+  /** `wanted`: the file, or `latest` and the like. */
+  BACKUP_NOT_FOUND: { path: string; wanted: string };
   SCRIPT_INVALID: { migration: string; server: ServerMessage; location: ScriptLocation | undefined };
   POOLER_IN_TRANSACTION_MODE: { host: string; port: number };
   PRISMA_CLI_NOT_FOUND: { directory: string };

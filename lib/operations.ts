@@ -212,8 +212,13 @@ class DatabaseOperations implements DeployOperations {
     const { pruneBackups } = await import("./backup/prune.ts");
     const { removeLeftovers } = await import("./restore/leftovers.ts");
     const { backupDirectory, backupRetentionDays, backupMinimumKeep } = this.#context.settings;
-    const policy = { retentionDays: backupRetentionDays, keepMinimum: backupMinimumKeep };
-    const { paths, kept } = await pruneBackups(backupDirectory, backup, policy, new Date());
+    const policy = {
+      retentionDays: backupRetentionDays,
+      keepMinimum: backupMinimumKeep,
+      justTaken: backup.manifest.id,
+      neededBy: [],
+    };
+    const { paths, kept } = await pruneBackups(backupDirectory, backup.manifest, policy, new Date());
     const leftovers = await removeLeftovers(backupDirectory, new Date());
     this.#context.tell({ kind: "pruned", paths: [...paths, ...leftovers], kept });
   }

@@ -1,4 +1,5 @@
 /** Everything that can be refused before the database or the backup folder is touched, and what was found out by it. */
+import type { BackupRoom } from "./backup/room.ts";
 import { DeployError } from "./errors.ts";
 import type { SegmentSummary, Warning } from "./events.ts";
 import type { MigrationScript } from "./migrations/folder.ts";
@@ -26,12 +27,12 @@ export interface Prepared {
   readonly segments: readonly Segment[];
   readonly cli: PrismaCli | undefined;
   readonly tools: Tools;
+  readonly room: BackupRoom;
   readonly warnings: readonly Warning[];
 }
 
 /** The newest server whose grammar we have: what it does not parse, no server up to it does. */
 const GRAMMAR_MAJOR = 18;
-const QUERY_DEADLINE_MS = 60_000;
 
 /** @throws the first refusal: exit codes 3, 4 and 7 */
 export async function prepareDeploy(
@@ -46,12 +47,9 @@ export async function prepareDeploy(
   const scripts = await readScripts(settings.migrationsDirectory, plan.pending);
   const engine = await prepareEngine(scripts, server, settings, environment);
   const tools = await findTools(server.versionNumber);
-  const warnings = [
-    ...segmentWarnings(engine.segments),
-    ...connectionWarnings(session, settings),
-    ...(await checkBackupFolder(session, settings)),
-  ];
-  return { plan, server, scripts, ...engine, tools, warnings };
+  const folder = await checkBackupFolder(session, settings);
+  const warnings = [...segmentWarnings(engine.segments), ...connectionWarnings(session, settings), ...folder.warnings];
+  return { plan, server, scripts, ...engine, tools, room: folder.room, warnings };
 }
 
 /** What is shown of the segments: none with Prisma's engine, which commits as it likes. */
@@ -91,7 +89,8 @@ async function refuseUnparsed(scripts: readonly AnalysedScript[]): Promise<void>
   throw new DeployError("SCRIPT_INVALID", { migration: broken.name, server, location });
 }
 
-async function findTools(serverVersionNumber: number): Promise<Tools> {
+/** @throws TOOL_NOT_FOUND, TOOL_TOO_OLD */
+export async function findTools(serverVersionNumber: number): Promise<Tools> {
   const { findTool } = await import("./postgres/tools.ts");
   // By itself, so that it is the one that is named where all of them are missing or too old.
   const pgDump = await findTool("pg_dump", serverVersionNumber);
@@ -115,15 +114,13 @@ function connectionWarnings(session: Session, settings: OperationSettings): Warn
   return isRemote && session.isEncrypted === false ? [{ about: "no-tls", host: target.host }] : [];
 }
 
-async function checkBackupFolder(session: Session, settings: OperationSettings): Promise<Warning[]> {
-  const { checkFolder, isInContainerLayer } = await import("./backup/store.ts");
-  const { estimateBackupBytes } = await import("./backup/estimate.ts");
-  const [size] = await session.query<{ bytes: string }>(`SELECT pg_database_size(current_database()) AS "bytes"`, {
-    during: "read the size of the database",
-    deadlineMs: QUERY_DEADLINE_MS,
-  });
-  const format = settings.backupFormat === "custom" ? "custom" : "plain";
-  await checkFolder(settings.backupDirectory, estimateBackupBytes(format, Number(size?.bytes ?? 0)));
+async function checkBackupFolder(
+  session: Session,
+  settings: OperationSettings,
+): Promise<{ readonly room: BackupRoom; readonly warnings: Warning[] }> {
+  const { isInContainerLayer } = await import("./backup/store.ts");
+  const { checkRoom } = await import("./backup/room.ts");
   const path = settings.backupDirectory;
-  return (await isInContainerLayer(path)) ? [{ about: "backup-dir-in-container", path }] : [];
+  const room = await checkRoom(session, path, settings.backupFormat === "custom" ? "custom" : "plain");
+  return { room, warnings: (await isInContainerLayer(path)) ? [{ about: "backup-dir-in-container", path }] : [] };
 }

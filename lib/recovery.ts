@@ -2,6 +2,8 @@
  * The point to come back to, and the way back: marked and backed up before anything is changed, found out and undone
  * after a failure.
  */
+import type { BackupFormat } from "./backup/name.ts";
+import type { BackupRoom } from "./backup/room.ts";
 import type { Backup } from "./backup/store.ts";
 import type { MigrateFailure, Remains } from "./deploy.ts";
 import { DeployError } from "./errors.ts";
@@ -14,7 +16,7 @@ import type { Database } from "./postgres/database.ts";
 import { untilInterrupted } from "./postgres/interruption.ts";
 import type { Session } from "./postgres/session.ts";
 import { formatServerVersion } from "./postgres/tool-choice.ts";
-import type { Prepared } from "./preflight.ts";
+import type { Prepared, Tools } from "./preflight.ts";
 import { listClusterChanges, type Mark, readClusterDigests, readInvalidIndexes, takeMark } from "./restore/mark.ts";
 import { chooseRestore, type RestorePlan } from "./restore/plan.ts";
 import { judgeProof, type OwnWork, readEvidence } from "./restore/proof.ts";
@@ -62,11 +64,9 @@ export async function takeRecoveryPoint(
     signal.throwIfAborted();
     const reasons = restorePlan.format === "custom" ? restorePlan.why : [];
     tell({ kind: "backup-started", format: restorePlan.format, reasons });
-    const startedMs = performance.now();
-    const backup = await takeMarkedBackup(database, mark, restorePlan, prepared, history, context);
-    const { path, manifest } = backup;
-    tell({ kind: "backup-finished", path, sizeBytes: manifest.sizeBytes, durationMs: performance.now() - startedMs });
-    return { ...point, backup };
+    const { tools, room, plan } = prepared;
+    const source = { mark, format: restorePlan.format, tools, room, history, precedes: plan.pending };
+    return { ...point, backup: await takeMarkedBackup(database, source, context) };
   } finally {
     await coordinator.close();
   }
@@ -92,30 +92,45 @@ export function objectionTo(
   return new DeployError("NO_AUTOMATIC_RESTORE", { migrations, reasons: point.restorePlan.reasonsNot });
 }
 
-async function takeMarkedBackup(
+/** What a backup needs besides the mark, whose snapshot it is taken from. */
+export interface MarkedBackup {
+  readonly mark: Mark;
+  readonly format: BackupFormat;
+  readonly tools: Tools;
+  readonly room: BackupRoom;
+  /** Undefined where it could not be read. */
+  readonly history: History | undefined;
+  readonly precedes: readonly string[];
+}
+
+/** @throws what `takeBackup` throws */
+export async function takeMarkedBackup(
   database: Database,
-  mark: Mark,
-  restorePlan: RestorePlan,
-  prepared: Prepared,
-  history: History,
-  { settings, signal }: OperationContext,
+  { mark, format, tools, room, history, precedes }: MarkedBackup,
+  { settings, signal, tell }: Pick<OperationContext, "settings" | "signal" | "tell">,
 ): Promise<Backup> {
   const { takeBackup } = await import("./backup/dump.ts");
-  const applied = history.rows.filter(({ finishedAt, rolledBackAt }) => finishedAt !== null && rolledBackAt === null);
-  return await takeBackup(
+  const rows = history?.rows ?? [];
+  const applied = rows.filter(({ finishedAt, rolledBackAt }) => finishedAt !== null && rolledBackAt === null);
+  const startedMs = performance.now();
+  const backup = await takeBackup(
     {
       directory: settings.backupDirectory,
-      format: restorePlan.format,
-      database: history.server.database,
+      format,
+      database: room.owner.database,
       systemIdentifier: mark.place.systemIdentifier,
-      serverVersion: formatServerVersion(history.server.versionNumber),
+      serverVersion: formatServerVersion(mark.facts.serverVersionNumber),
       snapshot: mark.exportedSnapshot,
       lockWaitMs: DUMP_LOCK_WAIT_MS,
       history: { applied: applied.length, last: applied.at(-1)?.name ?? null },
-      precedes: prepared.plan.pending,
+      precedes,
+      dataBytes: room.dataBytes,
     },
-    { database, pgDump: prepared.tools.pgDump, pgRestore: prepared.tools.pgRestore, now: () => new Date(), signal },
+    { database, pgDump: tools.pgDump, pgRestore: tools.pgRestore, now: () => new Date(), signal },
   );
+  const { path, manifest } = backup;
+  tell({ kind: "backup-finished", path, sizeBytes: manifest.sizeBytes, durationMs: performance.now() - startedMs });
+  return backup;
 }
 
 /** What there is to go by when a migration has failed. */

@@ -3,15 +3,13 @@
  * but never blindly: before anything is marked, its script is held against what is in the database.
  */
 import { DeployError, hasCode } from "./errors.ts";
+import { withDeployLock } from "./locked.ts";
 import type { Choice, Diagnosis } from "./migrations/diagnosis.ts";
 import { type MigrationScript, readMigrationNames, readMigrationsFolder, readScripts } from "./migrations/folder.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
 import { type Resolution, resolveApplied, resolveBaseline, resolveRolledBack } from "./migrations/resolution.ts";
 import type { DiagnosisSubject } from "./migrations/script-diagnosis.ts";
 import { MINIMUM_SERVER, type OperationContext } from "./operations.ts";
-import { retryWhileUnavailable } from "./postgres/availability.ts";
-import { makeDatabase } from "./postgres/database.ts";
-import { acquireDeployLock, releaseDeployLock } from "./postgres/deploy-lock.ts";
 import type { Session } from "./postgres/session.ts";
 
 export type ResolveRequest =
@@ -44,26 +42,10 @@ export async function resolve(
   options: ResolveOptions,
   context: OperationContext,
 ): Promise<ResolveResult> {
-  const { settings, signal, tell } = context;
-  const names = readNames(request, settings.migrationsDirectory);
-  const database = makeDatabase(settings.target);
-  const session = await retryWhileUnavailable(
-    () =>
-      acquireDeployLock(database, () => database.open("resolve", { isMigrating: true }), {
-        waitMs: settings.deployLockWaitMs,
-        signal,
-        tell,
-      }),
-    { waitMs: settings.databaseWaitMs, signal, tell },
+  const names = readNames(request, context.settings.migrationsDirectory);
+  return await withDeployLock(context, "resolve", (session) =>
+    resolveLocked(session, names, request, options, context),
   );
-  try {
-    return await resolveLocked(session, names, request, options, context);
-  } finally {
-    await releaseDeployLock(session).catch((cause: unknown) =>
-      tell({ kind: "warning", warning: { about: "unlock", reason: String(cause) } }),
-    );
-    await session.close();
-  }
 }
 
 /** What is unfinished may have been at work: only under the lock it is failed. */

@@ -164,6 +164,20 @@ describe("a command line", () => {
   }
 });
 
+describe("a command that takes a word of its own", () => {
+  test.each([
+    ["without it", ["verify"], undefined, []],
+    ["with it", ["verify", "backup.sql"], "backup.sql", []],
+    ["between flags", ["--json", "verify", "--wait", "1", "all"], "all", []],
+    ["with one too many", ["verify", "a.sql", "b.sql"], "a.sql", [{ kind: "surplus", argument: "b.sql" }]],
+    ["and one that takes none", ["status", "a.sql"], undefined, [{ kind: "surplus", argument: "a.sql" }]],
+  ] as const)("%s", (_, argv, operand, problems) => {
+    const given = parseArguments(argv, FLAGS, ["status", "verify"], ["verify"]);
+    expect(given.operand as string | undefined).toBe(operand);
+    expect(given.problems).toEqual([...problems]);
+  });
+});
+
 describe("a connection string that was given as an argument is not shown with its password", () => {
   test.each([
     [["postgresql://app:s3cret@db/app"]],

@@ -20,10 +20,12 @@ import { isPartialName, makeBackupId, makeDumpName, parseManifestName } from "..
 import {
   checkFolder,
   isInContainerLayer,
+  listAllBackups,
   listBackups,
   listLeftovers,
   prepareFolder,
   readBackup,
+  recordVerification,
   removeBackup,
 } from "../lib/backup/store.ts";
 import { readFreeBytes, writeFileAtomically } from "../lib/system/files.ts";
@@ -115,6 +117,8 @@ describe("a manifest", () => {
     ["one of no database", { database: 5 }],
     ["one of no server", { serverVersion: null }],
     ["one of no tool", { toolVersion: null }],
+    ["one with odd damage", { damage: 1 }],
+    ["one with an odd size of its data", { dataBytes: "1" }],
   ];
 
   test.each(broken)("is not ours: %s", (_, changes) => {
@@ -157,6 +161,34 @@ describe("the list", () => {
     place(directory, { id: "backup_20200101_000001", createdAt: "2024-01-02T00:00:00.000Z" }, "dum");
     const states = (await listBackups(directory, OWNER)).map(({ state }) => state);
     expect(states).toEqual(["dump-missing", "size-differs"]);
+  });
+
+  test("tells one that was found damaged, until it is found good", async () => {
+    const directory = temporaryDirectory();
+    place(directory, { id: "backup_20200101_000000" });
+    const read = async () => {
+      const [backup] = await listBackups(directory, OWNER);
+      if (backup === undefined) throw new Error("no backup");
+      return backup;
+    };
+    const at = new Date("2026-06-15T12:00:00.000Z");
+    await recordVerification(await read(), at, "a flipped bit");
+    expect(await read()).toMatchObject({ state: "damaged", manifest: { verifiedAt: MANIFEST.verifiedAt } });
+    await recordVerification(await read(), at, undefined);
+    expect(await read()).toMatchObject({ state: "present", manifest: { verifiedAt: at.toISOString() } });
+    expect((await read()).manifest).not.toHaveProperty("damage");
+    const backup = await read();
+    await removeBackup(directory, backup);
+    await recordVerification(backup, at, undefined);
+    expect(readdirSync(directory)).toEqual([]);
+  });
+
+  test("of all databases that a folder serves", async () => {
+    const directory = temporaryDirectory();
+    place(directory, { id: "backup_20220101_000001", createdAt: "2025-01-01T00:00:00.000Z" });
+    place(directory, { id: "backup_20220101_000000", createdAt: "2025-01-02T00:00:00.000Z", database: "other" });
+    const found = await listAllBackups(directory);
+    expect(found.map(({ manifest }) => manifest.database)).toEqual(["app", "other"]);
   });
 
   test("of a folder that does not exist is empty, and of what is no folder an error", async () => {
@@ -339,8 +371,24 @@ describe("a file that is written atomically", () => {
   });
 });
 
-test("an estimate is never below what an empty database needs", () => {
-  expect(estimateBackupBytes("plain", 0)).toBe(1024 * 1024);
-  expect(estimateBackupBytes("plain", 1e9)).toBe(1e9 + 1024 * 1024);
-  expect(estimateBackupBytes("custom", 1e9)).toBe(5e8 + 1024 * 1024);
+describe("an estimate", () => {
+  const MIB = 1024 * 1024;
+  const rows = (tableBytes: number) => ({ tableBytes, toastBytes: 0, largeObjectBytes: 0 });
+
+  test("is never below what an empty database needs", () => {
+    expect(estimateBackupBytes("plain", rows(0))).toBe(MIB);
+    expect(estimateBackupBytes("plain", rows(1e9))).toBe(1e9 + MIB);
+    expect(estimateBackupBytes("custom", rows(1e9))).toBe(5e8 + MIB);
+  });
+
+  test("expects what is stored compressed to grow", () => {
+    expect(estimateBackupBytes("plain", { tableBytes: 100, toastBytes: 10, largeObjectBytes: 1 })).toBe(122 + MIB);
+  });
+
+  test("goes by an earlier backup, but not by one of next to nothing", () => {
+    const size = { tableBytes: 20 * MIB, toastBytes: 20 * MIB, largeObjectBytes: 0 };
+    const earlier = { sizeBytes: 2 * MIB, dataBytes: 20 * MIB };
+    expect(estimateBackupBytes("custom", size, earlier)).toBe(Math.ceil(4.4 * MIB) + MIB);
+    expect(estimateBackupBytes("custom", size, { sizeBytes: 1e6, dataBytes: MIB - 1 })).toBe(30 * MIB + MIB);
+  });
 });

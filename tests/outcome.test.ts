@@ -41,6 +41,7 @@ const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
     "BACKUP_NO_SPACE",
     "BACKUP_FAILED",
     "BACKUP_NOT_VERIFIED",
+    "BACKUP_NOT_FOUND",
     "SCRIPT_INVALID",
     "POOLER_IN_TRANSACTION_MODE",
     "PRISMA_CLI_NOT_FOUND",

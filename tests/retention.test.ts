@@ -1,5 +1,6 @@
 /** Which backups expire. Ages are in days before `now`. */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
+import { type Expiry, makeListing } from "../lib/backup/listing.ts";
 import { type RetentionPolicy, selectExpired } from "../lib/backup/retention.ts";
 import type { Backup } from "../lib/backup/store.ts";
 
@@ -54,6 +55,14 @@ const rows: [name: string, backups: Backup[], policy: Partial<RetentionPolicy>, 
   ["and does not count", [...ages(40, 50), backup(1, "dump-missing"), backup(60)], {}, [1]],
   ["one of the wrong size does not count either", [...ages(40, 50, 60), backup(35, "size-differs")], {}, [35]],
   ["and stays while it is young", [...ages(40, 50, 60), backup(5, "size-differs")], {}, []],
+  ["nor does one that was found damaged", [...ages(40, 50, 60), backup(1, "damaged")], {}, []],
+  ["which goes by its age", [...ages(40, 50, 60), backup(45, "damaged")], {}, [45]],
+  [
+    "a needed one stays though it was found damaged",
+    [...ages(1, 2, 3), backup(45, "damaged")],
+    { neededBy: ["age 45"] },
+    [],
+  ],
 ];
 
 test.each(rows)("%s", (_, backups, policy, expired) => {
@@ -70,4 +79,39 @@ test("of two from the same moment the later id is the newer", () => {
     const selected = selectExpired(order, { ...POLICY, keepMinimum: 1 }, NOW);
     expect(selected.map(({ manifest }) => manifest.id)).toEqual(["backup_20260101_000000"]);
   }
+});
+
+describe("the list says when each is pruned", () => {
+  const listed: [name: string, backups: Backup[], policy: Partial<RetentionPolicy>, expiries: Expiry[]][] = [
+    ["of three the minimum stays", ages(1, 2, 300), {}, [{ kind: "kept" }, { kind: "kept" }, { kind: "kept" }]],
+    [
+      "of four the oldest has a time",
+      ages(1, 2, 3, 10),
+      {},
+      [{ kind: "kept" }, { kind: "kept" }, { kind: "kept" }, { kind: "after", durationMs: 20 * DAY_MS }],
+    ],
+    ["the next pruning takes it", ages(40, 50), { keepMinimum: 1 }, [{ kind: "kept" }, { kind: "due" }]],
+    [
+      "a failure needs it",
+      ages(40, 50),
+      { keepMinimum: 1, neededBy: ["age 50"] },
+      [{ kind: "kept" }, { kind: "needed" }],
+    ],
+    ["without its dump it goes at once", [backup(1, "dump-missing")], {}, [{ kind: "due" }]],
+    ["damaged it goes by its age", [backup(10, "damaged")], {}, [{ kind: "after", durationMs: 20 * DAY_MS }]],
+  ];
+
+  test.each(listed)("%s", (_, backups, policy, expiries) => {
+    expect(makeListing(backups, { ...POLICY, ...policy }, NOW).map(({ expiry }) => expiry)).toEqual(expiries);
+  });
+
+  test("each database of each cluster by itself", () => {
+    const owned = (changes: { database?: string; systemIdentifier?: string }) => {
+      const one = backup(100);
+      return { ...one, manifest: { ...one.manifest, ...changes } };
+    };
+    const backups = [owned({}), owned({ database: "other" }), owned({ systemIdentifier: "2" })];
+    const list = makeListing(backups, { ...POLICY, keepMinimum: 1 }, NOW);
+    expect(list.map(({ expiry }) => expiry.kind)).toEqual(["kept", "kept", "kept"]);
+  });
 });

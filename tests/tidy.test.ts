@@ -33,6 +33,8 @@ const LAYERS: readonly (readonly string[])[] = [
     "lib/resolve.ts",
     "lib/recovery.ts",
     "lib/health.ts",
+    "lib/backups.ts",
+    "lib/locked.ts",
   ],
   ["lib/migrations", "lib/backup", "lib/restore", "lib/app", "lib/report", "lib/messages", "lib/health"],
   ["lib/postgres"],
@@ -52,6 +54,8 @@ const TYPES: readonly { readonly from: string; readonly to: string; readonly rea
   { from: "lib/events.ts", to: "lib/restore", reason: "an event's fields are what was decided there" },
   { from: "lib/events.ts", to: "lib/migrations", reason: "an event's fields are what was decided there" },
   { from: "lib/messages", to: "lib/restore", reason: "there are words for each kind" },
+  { from: "lib/messages", to: "lib/backup", reason: "there are words for each kind" },
+  { from: "lib/report", to: "lib/backup", reason: "what is shown was found out there" },
   { from: "lib/report", to: "lib/migrations", reason: "what is shown was found out there" },
   { from: "lib/messages", to: "lib/migrations", reason: "there are words for each kind" },
 ];
@@ -97,6 +101,7 @@ const RESERVED: readonly {
       "lib/cli/health-check.ts": "gives the time to the check",
       "lib/operations.ts": "gives the time to the modules below, which are pure or take it as an argument",
       "lib/recovery.ts": "as above",
+      "lib/backups.ts": "as above",
     },
   },
   {

@@ -44,6 +44,7 @@ export interface BackupRequest {
   readonly history: BackupHistory;
   readonly precedes: readonly string[];
   readonly contentDigest?: string;
+  readonly dataBytes?: number;
 }
 
 export interface BackupContext {
@@ -201,7 +202,7 @@ function makeManifest(
   request: BackupRequest,
   context: BackupContext,
 ): Manifest {
-  const { contentDigest } = request;
+  const { contentDigest, dataBytes } = request;
   return {
     version: 1,
     id,
@@ -219,6 +220,7 @@ function makeManifest(
     precedes: request.precedes,
     largeObjects: verification.largeObjects,
     verifiedAt: context.now().toISOString(),
+    ...(dataBytes === undefined ? {} : { dataBytes }),
     ...(contentDigest === undefined ? {} : { contentDigest }),
   };
 }

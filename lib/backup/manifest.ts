@@ -40,6 +40,10 @@ export interface Manifest {
   readonly largeObjects: number;
   /** When the whole dump was last read and found good, ISO 8601 in UTC. */
   readonly verifiedAt: string;
+  /** What was found wrong when it was last read in full. Such a backup is none. */
+  readonly damage?: string;
+  /** What `sumData` of the estimate said: by it the next one is estimated. */
+  readonly dataBytes?: number;
   /** Fingerprint of the content that a restore compares with, where one was taken. */
   readonly contentDigest?: string;
 }
@@ -66,7 +70,7 @@ export function parseManifest(text: string): Manifest | undefined {
 type Fields = Readonly<Record<string, unknown>>;
 
 function isIdentityValid(value: Fields): boolean {
-  const { id, format, file, contentDigest } = value;
+  const { id, format, file, contentDigest, damage } = value;
   return (
     typeof id === "string" &&
     isBackupId(id) &&
@@ -78,12 +82,13 @@ function isIdentityValid(value: Fields): boolean {
     typeof value.systemIdentifier === "string" &&
     typeof value.serverVersion === "string" &&
     typeof value.toolVersion === "string" &&
-    (contentDigest === undefined || typeof contentDigest === "string")
+    (contentDigest === undefined || typeof contentDigest === "string") &&
+    (damage === undefined || typeof damage === "string")
   );
 }
 
 function isContentValid(value: Fields): boolean {
-  const { sha256, tables, history, precedes } = value;
+  const { sha256, tables, history, precedes, dataBytes } = value;
   return (
     isCount(value.sizeBytes) &&
     typeof sha256 === "string" &&
@@ -95,7 +100,8 @@ function isContentValid(value: Fields): boolean {
     (history.last === null || typeof history.last === "string") &&
     Array.isArray(precedes) &&
     precedes.every((name) => typeof name === "string") &&
-    isCount(value.largeObjects)
+    isCount(value.largeObjects) &&
+    (dataBytes === undefined || isCount(dataBytes))
   );
 }
 

@@ -42,6 +42,13 @@ export function parseManifestName(name: string): string | undefined {
   return isBackupId(id) ? id : undefined;
 }
 
+/** The id, when a file's name is that of a dump of ours. */
+export function parseDumpName(name: string): string | undefined {
+  const suffix = Object.values(SUFFIXES).find((candidate) => name.endsWith(candidate));
+  const id = suffix === undefined ? "" : name.slice(0, -suffix.length);
+  return isBackupId(id) ? id : undefined;
+}
+
 export function isBackupId(text: string): boolean {
   return ID.test(text);
 }

@@ -1,17 +1,20 @@
 /** The backup folder: which backups are ours, whether another fits, and removing one. */
+import type { Stats } from "node:fs";
 import { constants, mkdir, open, readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DeployError } from "../errors.ts";
 import {
   describeSystemError,
   isNoSpace,
+  isPresent,
   readErrorCode,
   readFreeBytes,
   readNearestDirectory,
   removeFile,
   syncDirectory,
+  writeFileAtomically,
 } from "../system/files.ts";
-import { type Manifest, parseManifest } from "./manifest.ts";
+import { formatManifest, type Manifest, parseManifest } from "./manifest.ts";
 import { isMountOfContainer } from "./mount.ts";
 import { isPartialName, makeManifestName, parseManifestName } from "./name.ts";
 
@@ -20,8 +23,8 @@ export interface Backup {
   /** Of the dump. */
   readonly path: string;
   readonly manifestPath: string;
-  /** What a look at the folder tells; whether the content is good is told by `verify.ts`. */
-  readonly state: "present" | "dump-missing" | "size-differs";
+  /** What a look at the folder tells, and what `verify.ts` has found when it last read the content. */
+  readonly state: "present" | "dump-missing" | "size-differs" | "damaged";
 }
 
 /** Whose backups: one folder may serve many databases. */
@@ -43,13 +46,16 @@ const PROBE_NAME = ".prisma-safe-deploy-probe";
  * @throws BACKUP_DIR_UNUSABLE when the folder can't be read
  */
 export async function listBackups(directory: string, owner: BackupOwner): Promise<Backup[]> {
+  return (await listAllBackups(directory))
+    .filter(({ manifest }) => manifest.systemIdentifier === owner.systemIdentifier)
+    .filter(({ manifest }) => manifest.database === owner.database);
+}
+
+/** The same of every database that the folder serves. */
+export async function listAllBackups(directory: string): Promise<Backup[]> {
   const names = await readNames(directory);
   const found = await Promise.all(names.map(async (name) => await readBackup(directory, parseManifestName(name))));
-  return found
-    .filter((backup) => backup !== undefined)
-    .filter(({ manifest }) => manifest.systemIdentifier === owner.systemIdentifier)
-    .filter(({ manifest }) => manifest.database === owner.database)
-    .sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
+  return found.filter((backup) => backup !== undefined).sort((a, b) => (sortKey(a) < sortKey(b) ? -1 : 1));
 }
 
 /** One backup by its id, or undefined when there is no manifest of ours. */
@@ -62,9 +68,29 @@ export async function readBackup(directory: string, id: string | undefined): Pro
   if (manifest === undefined || manifest.id !== id) return undefined;
   const path = join(directory, manifest.file);
   const stats = await stat(path).catch(() => undefined);
-  let state: Backup["state"] = "dump-missing";
-  if (stats !== undefined) state = stats.isFile() && stats.size === manifest.sizeBytes ? "present" : "size-differs";
-  return { manifest, path, manifestPath, state };
+  return { manifest, path, manifestPath, state: judgeState(manifest, stats) };
+}
+
+function judgeState(manifest: Manifest, stats: Stats | undefined): Backup["state"] {
+  if (stats === undefined) return "dump-missing";
+  if (!stats.isFile() || stats.size !== manifest.sizeBytes) return "size-differs";
+  return manifest.damage === undefined ? "present" : "damaged";
+}
+
+/**
+ * Writes down how the last reading of a backup went. Nothing is written where the manifest has gone meanwhile.
+ *
+ * @param damage what was found wrong; undefined where it is good
+ * @throws BACKUP_DIR_UNUSABLE, BACKUP_NO_SPACE
+ */
+export async function recordVerification(backup: Backup, at: Date, damage: string | undefined): Promise<void> {
+  const { damage: _, ...manifest } = backup.manifest;
+  const changed = damage === undefined ? { ...manifest, verifiedAt: at.toISOString() } : { ...manifest, damage };
+  await inFolder(dirname(backup.manifestPath), async () => {
+    if (await isPresent(backup.manifestPath)) {
+      await writeFileAtomically(backup.manifestPath, formatManifest(changed), FILE_MODE);
+    }
+  });
 }
 
 /** Paths of what killed backups left behind: ours by name, and not written to for a day. */

@@ -113,6 +113,14 @@ async function readArchive(path: string, pgRestore: ClientTool, signal?: AbortSi
   return scanner.finish();
 }
 
+/** By its first bytes, as pg_restore does. False for what can't be read. */
+export async function isArchive(path: string): Promise<boolean> {
+  return await readFormat(path).then(
+    (format) => format === "custom",
+    () => false,
+  );
+}
+
 async function readFormat(path: string): Promise<BackupFormat> {
   const handle = await open(path, "r");
   try {

@@ -1,4 +1,4 @@
-/** The command line's grammar: `[command] [flags] [-- app command...]`, read by `parseArgs` of `node:util`. */
+/** The command line's grammar: `[command [operand]] [flags] [-- app command...]`, read by `parseArgs` of `node:util`. */
 import type { SettingProblem } from "../errors.ts";
 import { redactUrl } from "../postgres/url.ts";
 
@@ -10,6 +10,8 @@ export interface FlagSpecification {
 
 export interface Arguments {
   readonly command: string | undefined;
+  /** What the command is about, for those that take such a word. */
+  readonly operand: string | undefined;
   /** The last value of each flag that was given; `true` for one that takes none. */
   readonly flags: ReadonlyMap<string, string | true>;
   /** What stands behind `--`. */
@@ -22,11 +24,12 @@ export function parseArguments(
   argv: readonly string[],
   flags: readonly FlagSpecification[],
   commands: readonly string[],
+  commandsWithOperand: readonly string[] = [],
 ): Arguments {
   const end = argv.indexOf("--");
   const own = end === -1 ? argv : argv.slice(0, end);
   const rest = end === -1 ? [] : argv.slice(end + 1);
-  if (own.length === 0) return { command: undefined, flags: new Map(), rest, problems: [] };
+  if (own.length === 0) return { command: undefined, operand: undefined, flags: new Map(), rest, problems: [] };
 
   // Most starts have nothing but the app's command, and it takes a while to load.
   const { parseArgs } = process.getBuiltinModule("node:util");
@@ -65,12 +68,14 @@ export function parseArguments(
       values.set(token.name, token.value ?? true);
     }
   }
-  const [command, ...surplus] = positionals;
+  const [command, ...words] = positionals;
+  const takesOperand = command !== undefined && commandsWithOperand.includes(command);
+  const [operand, surplus] = takesOperand ? [words[0], words.slice(1)] : [undefined, words];
   if (command !== undefined && !commands.includes(command)) {
     problems.push({ kind: "unknown-command", command: redact(command), nearest: findNearest(command, commands) });
   }
   problems.push(...surplus.map((word) => ({ kind: "surplus" as const, argument: redact(word) })));
-  return { command, flags: values, rest, problems };
+  return { command, operand, flags: values, rest, problems };
 }
 
 /** `--backup-dir --dry-run` must not become a folder and a deploy: `--backup-dir=--dry-run` is what means it. */

@@ -190,7 +190,7 @@ async function readArguments(argv: readonly string[], flags: readonly FlagSpecif
     }
     values.set(known.flag, value);
   }
-  return { command: undefined, flags: values, rest: [], problems: [] };
+  return { command: undefined, operand: undefined, flags: values, rest: [], problems: [] };
 }
 
 function splitOnce(text: string): readonly [string, string | undefined] {

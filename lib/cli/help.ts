@@ -21,6 +21,10 @@ export function makeHelp(language: Language): string {
     ["deploy plan", commandHelp.plan],
     ["deploy resolve", commandHelp.resolve],
     ["deploy baseline", commandHelp.baseline],
+    ["deploy backup", commandHelp.backup],
+    ["deploy backups", commandHelp.backups],
+    ["deploy verify", commandHelp.verify],
+    ["deploy prune", commandHelp.prune],
   ];
   return [
     labels.usage,

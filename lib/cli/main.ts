@@ -15,7 +15,14 @@ import type { LiveLine } from "../report/live-line.ts";
 import { makeProgressLog } from "../report/progress-log.ts";
 import { STANDARD_ERROR, STANDARD_OUTPUT, writeText } from "../system/output.ts";
 import { VERSION } from "../version.ts";
-import { type Environment, type Language, type Request, readRequest, type Settings } from "./settings.ts";
+import {
+  type Environment,
+  type Language,
+  type OfflineSettings,
+  type Request,
+  readRequest,
+  type Settings,
+} from "./settings.ts";
 
 const EXIT_BUG = 1;
 const EXIT_BLOCKED = 3;
@@ -30,10 +37,16 @@ export async function main(argv: readonly string[], environment: Environment): P
   try {
     if (request.help) return await printHelp(request.language);
     if (request.version) return printLine(VERSION);
+    if (request.command === "backups" || request.command === "verify") {
+      return await runOffline(request.offlineSettings(), messages);
+    }
     const settings = request.settings();
     if (settings.command === "status") return await runStatus(settings, console);
     if (settings.command === "resolve" || settings.command === "baseline") {
       return await runResolution(settings, console, messages);
+    }
+    if (settings.command === "backup" || settings.command === "prune") {
+      return await runOnBackups(settings, console, messages);
     }
     return await runDeploy(settings, environment, console);
   } catch (error) {
@@ -200,6 +213,26 @@ async function runResolution(settings: Settings, console: Console, messages: Mes
   const { signal } = listenForSignals();
   const context = { settings, environment: settings.childEnvironment, tell: console.tell, signal };
   return printLine(await runResolve(settings, context, messages));
+}
+
+async function runOnBackups(settings: Settings, console: Console, messages: Messages): Promise<number> {
+  const { runBackup, runPrune } = await import("./backups.ts");
+  const { signal } = listenForSignals();
+  const context = { settings, environment: settings.childEnvironment, tell: console.tell, signal };
+  const isBackup = settings.command === "backup";
+  return printResult(await (isBackup ? runBackup(settings, context) : runPrune(settings, context, messages)));
+}
+
+async function runOffline(settings: OfflineSettings, messages: Messages): Promise<number> {
+  const { runBackups, runVerify } = await import("./backups.ts");
+  if (settings.command === "backups") return printResult(await runBackups(settings, messages, new Date()));
+  const { signal } = listenForSignals();
+  return printResult(await runVerify(settings, messages, { now: () => new Date(), signal }));
+}
+
+function printResult({ text, exitCode }: { readonly text: string; readonly exitCode: number }): number {
+  printLine(text);
+  return exitCode;
 }
 
 interface Interruption {

@@ -8,8 +8,11 @@ import { type Arguments, parseArguments } from "./arguments.ts";
 import type { SettingTable } from "./setting-table.ts";
 import { flagsOf, resolveSettings } from "./setting-table.ts";
 
-export const COMMANDS = ["status", "plan", "resolve", "baseline"] as const;
+export const COMMANDS = ["status", "plan", "resolve", "baseline", "backup", "backups", "verify", "prune"] as const;
 export type CommandName = (typeof COMMANDS)[number] | "deploy";
+
+/** Those that may be followed by a word of their own, such as a file. */
+const COMMANDS_WITH_OPERAND: readonly CommandName[] = ["verify"];
 
 export type Language = "ko" | "en";
 
@@ -54,6 +57,8 @@ interface TableSettings {
 
 export interface Settings extends Omit<TableSettings, "databaseUrl" | "databaseUrlFile" | "directUrl" | "envFile"> {
   readonly command: CommandName;
+  /** The word behind the command. */
+  readonly operand: string | undefined;
   readonly appCommand: readonly string[];
   /** Where the deploy works: DIRECT_URL where there is one, else DATABASE_URL. */
   readonly target: ConnectionTarget;
@@ -62,6 +67,9 @@ export interface Settings extends Omit<TableSettings, "databaseUrl" | "databaseU
   /** What a child that reads the environment itself needs: ours with what the files add to it. */
   readonly childEnvironment: Environment;
 }
+
+/** Of a command that works on files alone. */
+export type OfflineSettings = Omit<Settings, "target" | "targetName" | "childEnvironment">;
 
 export const SETTINGS: SettingTable<TableSettings> = {
   databaseUrl: {
@@ -385,40 +393,54 @@ export interface Request {
   readonly logFormat: "human" | "json";
   readonly help: boolean;
   readonly version: boolean;
+  readonly command: CommandName;
   /** @throws SETTINGS_INVALID with every problem there is */
   readonly settings: () => Settings;
+  /** The same where there may be no connection string. @throws SETTINGS_INVALID */
+  readonly offlineSettings: () => OfflineSettings;
 }
 
 /** @param environment the process' environment */
 export function readRequest(argv: readonly string[], environment: Environment): Request {
-  const given = parseArguments(argv, flagsOf(SETTINGS), COMMANDS);
+  const given = parseArguments(argv, flagsOf(SETTINGS), COMMANDS, COMMANDS_WITH_OPERAND);
   const envFile = given.flags.get("env-file");
   const file = typeof envFile === "string" ? readEnvironmentFile(envFile) : undefined;
   const merged =
     file === undefined || "problem" in file ? environment : { ...file.variables, ...selectSet(environment) };
   const { settings, problems } = resolveSettings(SETTINGS, given, merged);
+  const command = (given.command as CommandName | undefined) ?? "deploy";
+  const listProblems = () => [
+    ...(file !== undefined && "problem" in file ? [file.problem] : []),
+    ...problems,
+    ...findMisplacedFlags(command, given),
+  ];
+  const makeOffline = (): OfflineSettings => {
+    const { databaseUrl: _url, databaseUrlFile: _file, directUrl: _direct, envFile: _env, ...rest } = settings;
+    return {
+      ...rest,
+      backupDirectory: rest.backupDirectory || (existsSync("/app") ? "/app/backups" : "./backups"),
+      command: rest.dryRun && command === "deploy" ? "plan" : command,
+      operand: given.operand,
+      appCommand: given.rest,
+    };
+  };
   return {
     language: settings.language,
     logFormat: settings.logFormat,
     help: settings.help,
     version: settings.version,
+    command,
     settings: () => {
-      const command = (given.command as CommandName | undefined) ?? "deploy";
-      const all = [...(file !== undefined && "problem" in file ? [file.problem] : []), ...problems];
-      all.push(...findMisplacedFlags(command, given));
+      const all = listProblems();
       const connection = readConnection(settings, all);
       if (all.length > 0 || connection === undefined) throw new DeployError("SETTINGS_INVALID", { problems: all });
-      const { databaseUrl: _url, databaseUrlFile: _file, directUrl: _direct, envFile: _env, ...rest } = settings;
       const { target, targetName, databaseUrl } = connection;
-      return {
-        ...rest,
-        target,
-        targetName,
-        childEnvironment: { ...merged, DATABASE_URL: databaseUrl },
-        backupDirectory: rest.backupDirectory || (existsSync("/app") ? "/app/backups" : "./backups"),
-        command: rest.dryRun && command === "deploy" ? "plan" : command,
-        appCommand: given.rest,
-      };
+      return { ...makeOffline(), target, targetName, childEnvironment: { ...merged, DATABASE_URL: databaseUrl } };
+    },
+    offlineSettings: () => {
+      const all = listProblems();
+      if (all.length > 0) throw new DeployError("SETTINGS_INVALID", { problems: all });
+      return makeOffline();
     },
   };
 }

@@ -4,6 +4,7 @@
  * Summaries have no full stop, state and advice are sentences, and nothing is contracted.
  */
 import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
+import { enBackups } from "./backups-en.ts";
 import { describeDiagnosis } from "./diagnosis.ts";
 import { formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
 import { hintLines } from "./hints.ts";
@@ -291,6 +292,10 @@ export const en: Messages = {
       details: [reason],
       next: ["Check the disk, then deploy again."],
     }),
+    BACKUP_NOT_FOUND: ({ path, wanted }) => ({
+      summary: `No such backup: ${wanted} (folder ${path})`,
+      next: ["deploy backups", "Check BACKUP_DIR, or the path of the file."],
+    }),
     SCRIPT_INVALID: ({ migration, server }) => ({
       summary: `The migration cannot run: ${migration}`,
       details: describeServer(server),
@@ -516,6 +521,7 @@ export const en: Messages = {
 
   diagnosis: enDiagnosis,
   resolution: enResolution,
+  backups: enBackups,
 
   settingProblem: describeProblem,
 
@@ -539,6 +545,10 @@ export const en: Messages = {
     resolve: "Record a migration as applied or rolled back, after a look at the database.",
     baseline: "Record all migrations of the folder as applied, for a database without history.",
     plan: "Show what would be done. Nothing is changed.",
+    backup: "Take a backup now and verify it in full; prints its path.",
+    backups: "List the backups: time, size, format, verified, when they are pruned.",
+    verify: "Read a backup to its end and verify it: a file, latest (default) or all (4: damaged).",
+    prune: "Delete old backups by the policy (--dry-run: only show them).",
   },
   status: {
     database: "Database",

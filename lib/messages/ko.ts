@@ -4,6 +4,7 @@
  * Summaries are noun phrases, state and advice are 합니다체, and no particle follows a value that is filled in.
  */
 import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
+import { koBackups } from "./backups-ko.ts";
 import { describeDiagnosis } from "./diagnosis.ts";
 import { formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
 import { hintLines } from "./hints.ts";
@@ -281,6 +282,10 @@ export const ko: Messages = {
       details: [reason],
       next: ["디스크 상태를 확인하고 다시 배포하십시오."],
     }),
+    BACKUP_NOT_FOUND: ({ path, wanted }) => ({
+      summary: `백업 없음: ${wanted} (폴더 ${path})`,
+      next: ["deploy backups", "BACKUP_DIR 값 또는 파일의 경로를 확인하십시오."],
+    }),
     SCRIPT_INVALID: ({ migration, server }) => ({
       summary: `실행할 수 없는 마이그레이션: ${migration}`,
       details: describeServer(server),
@@ -504,6 +509,7 @@ export const ko: Messages = {
 
   diagnosis: koDiagnosis,
   resolution: koResolution,
+  backups: koBackups,
 
   settingProblem: describeProblem,
 
@@ -527,6 +533,10 @@ export const ko: Messages = {
     resolve: "데이터베이스를 확인한 뒤 마이그레이션 하나를 적용됨 또는 되돌림으로 기록합니다.",
     baseline: "이미 있던 데이터베이스에 폴더의 모든 마이그레이션을 적용됨으로 기록합니다.",
     plan: "무엇을 할지 보여 줍니다. 아무것도 바꾸지 않습니다.",
+    backup: "지금 백업하고 전체를 검증합니다. 표준 출력에는 백업 파일의 경로만 씁니다.",
+    backups: "백업 목록: 시각, 크기, 형식, 검증, 이후 마이그레이션, 삭제 예정",
+    verify: "백업을 끝까지 읽어 검증합니다: 파일, latest (기본값), all (4: 손상됨)",
+    prune: "보관 정책에 따라 오래된 백업을 삭제합니다 (--dry-run: 보여 주기만 함).",
   },
   status: {
     database: "데이터베이스",

@@ -9,6 +9,7 @@ import type { LockWait, LongWork } from "../migrations/activity.ts";
 import type { SegmentReasonKind } from "../migrations/segments.ts";
 import type { DatabaseState } from "../outcome.ts";
 import type { Rung } from "../restore/plan.ts";
+import type { BackupWords } from "./backups.ts";
 import type { DiagnosisWords, ResolutionWords } from "./diagnosis.ts";
 import { formatDuration } from "./format.ts";
 import type { HintKind } from "./hints.ts";
@@ -41,6 +42,7 @@ export interface Messages {
   readonly diagnosis: DiagnosisWords;
   /** How `resolve` and `baseline` ended. */
   readonly resolution: ResolutionWords;
+  readonly backups: BackupWords;
   readonly settingProblem: (problem: SettingProblem) => string;
   readonly labels: {
     readonly stopped: (summary: string) => string;
@@ -61,6 +63,10 @@ export interface Messages {
     readonly plan: string;
     readonly resolve: string;
     readonly baseline: string;
+    readonly backup: string;
+    readonly backups: string;
+    readonly verify: string;
+    readonly prune: string;
   };
   readonly status: {
     readonly database: string;

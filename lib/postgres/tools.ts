@@ -70,6 +70,22 @@ export async function findTool(
   }
 }
 
+/**
+ * The newest on this machine, for what no server has to understand.
+ *
+ * @throws TOOL_NOT_FOUND
+ */
+export async function findNewestTool(
+  name: ToolName,
+  search: ToolSearch = { path: process.env.PATH ?? "", folders: USUAL_FOLDERS },
+): Promise<ClientTool> {
+  const { programs, wrappers } = await findCandidates(name, search);
+  const tools = await readTools(name, [...programs, ...wrappers]);
+  const newest = tools.toSorted((a, b) => b.major - a.major)[0];
+  if (newest === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: name });
+  return newest;
+}
+
 /** For a tool that opens no connection: nothing that names a server, and messages that can be searched for. */
 export function readOfflineEnvironment(): Record<string, string> {
   const inherited = ["PATH", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];

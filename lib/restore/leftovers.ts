@@ -8,16 +8,21 @@ export const WORK_PREFIX = ".restore-";
 /** A younger one may belong to a restore that is at work right now. */
 const LEFTOVER_AGE_MS = 24 * 60 * 60 * 1000;
 
-/** Removes what killed restores left behind, and answers its paths. A folder that does not exist holds nothing. */
-export async function removeLeftovers(backupDirectory: string, now: Date): Promise<string[]> {
+/** Paths of what killed restores left behind. A folder that does not exist holds nothing. */
+export async function listLeftovers(backupDirectory: string, now: Date): Promise<string[]> {
   const names = await readdir(backupDirectory).catch(() => []);
-  const removed: string[] = [];
-  for (const name of names.filter((entry) => entry.startsWith(WORK_PREFIX))) {
-    const path = join(backupDirectory, name);
+  const paths = names.filter((entry) => entry.startsWith(WORK_PREFIX)).map((name) => join(backupDirectory, name));
+  const isLeft = async (path: string) => {
     const stats = await stat(path).catch(() => undefined);
-    if (stats?.isDirectory() !== true || now.getTime() - stats.mtimeMs <= LEFTOVER_AGE_MS) continue;
-    await rm(path, { recursive: true, force: true });
-    removed.push(path);
-  }
-  return removed;
+    return stats?.isDirectory() === true && now.getTime() - stats.mtimeMs > LEFTOVER_AGE_MS;
+  };
+  const left = await Promise.all(paths.map(isLeft));
+  return paths.filter((_, index) => left[index]).sort();
+}
+
+/** Removes them, and answers their paths. */
+export async function removeLeftovers(backupDirectory: string, now: Date): Promise<string[]> {
+  const paths = await listLeftovers(backupDirectory, now);
+  for (const path of paths) await rm(path, { recursive: true, force: true });
+  return paths;
 }

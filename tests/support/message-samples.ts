@@ -282,6 +282,7 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   BACKUP_DIR_UNUSABLE: [{ path: VALUE, reason: VALUE }],
   BACKUP_NO_SPACE: [{ path: VALUE, availableBytes: 1234, neededBytes: 4321 }],
   BACKUP_FAILED: child,
+  BACKUP_NOT_FOUND: [{ path: VALUE, wanted: VALUE }],
   BACKUP_NOT_VERIFIED: [{ path: VALUE, reason: VALUE }],
   SCRIPT_INVALID: [{ migration: VALUE, server, location }],
   POOLER_IN_TRANSACTION_MODE: [{ host: VALUE, port: 6432 }],

@@ -1,0 +1,35 @@
+/** Work by hand that keeps out of a deploy's way: it holds the deploy lock from its first look to its end. */
+import type { OperationContext } from "./operations.ts";
+import { retryWhileUnavailable } from "./postgres/availability.ts";
+import { type Database, makeDatabase } from "./postgres/database.ts";
+import { acquireDeployLock, releaseDeployLock } from "./postgres/deploy-lock.ts";
+import type { Session } from "./postgres/session.ts";
+
+/**
+ * @param purpose shown in `pg_stat_activity` behind our name
+ * @throws LOCK_NOT_ACQUIRED, what connecting can meet, or what `act` throws
+ */
+export async function withDeployLock<Result>(
+  { settings, signal, tell }: Pick<OperationContext, "settings" | "signal" | "tell">,
+  purpose: string,
+  act: (session: Session, database: Database) => Promise<Result>,
+): Promise<Result> {
+  const database = makeDatabase(settings.target);
+  const session = await retryWhileUnavailable(
+    () =>
+      acquireDeployLock(database, () => database.open(purpose, { isMigrating: true }), {
+        waitMs: settings.deployLockWaitMs,
+        signal,
+        tell,
+      }),
+    { waitMs: settings.databaseWaitMs, signal, tell },
+  );
+  try {
+    return await act(session, database);
+  } finally {
+    await releaseDeployLock(session).catch((cause: unknown) =>
+      tell({ kind: "warning", warning: { about: "unlock", reason: String(cause) } }),
+    );
+    await session.close();
+  }
+}
