@@ -22,7 +22,7 @@ const TIMEOUT_MS = 180_000;
 const DAY_MS = 86_400_000;
 const SCRIPTS = {
   "20240101000000_shop":
-    "CREATE TABLE shop (id int PRIMARY KEY, name text);\nINSERT INTO shop SELECT g, 'n' || g FROM generate_series(1, 200) g;\n",
+    "CREATE TABLE shop (id int PRIMARY KEY, name text);\nINSERT INTO shop SELECT g, md5(g::text) FROM generate_series(1, 500) g;\n",
 };
 
 let cluster: Cluster;
@@ -107,7 +107,7 @@ describe("backup", () => {
       const printed = JSON.parse(stdout);
       expect(printed).toMatchObject({ format: "custom", precedes: [], history: { applied: 1 } });
       expect(printed).toEqual({ path: printed.path, ...readManifest(printed.path) });
-      expect(stderr).toContain("✅ PostgreSQL backup complete:");
+      expect(stderr).toContain("✅ PostgreSQL backup finished:");
     },
     TIMEOUT_MS,
   );
@@ -209,7 +209,7 @@ describe("backups", () => {
       const ko = await bare("backups", "--backup-min-keep", "1");
       expect(ko.exitCode).toBe(0);
       const lines = ko.stdout.split("\n");
-      expect(lines[2]).toMatch(/^backup_\S+\.sql {2}\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {2}[\d.]+ KB {2}plain +검증됨 /);
+      expect(lines[2]).toMatch(/^backup_\S+\.sql +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d {2}[\d.]+ KB {2}plain +검증됨 /);
       expect(lines[2]).toContain("20240202000000_next 외 1건");
       expect(lines[2]).toEndWith("다음 정리 때");
       expect(lines[3]).toEndWith("최소 보관");
@@ -247,7 +247,7 @@ describe("verify", () => {
       const good = await run("verify");
       expect(good.exitCode, good.stderr).toBe(0);
       expect(good.stdout).toStartWith(`✅ 정상: ${path}\n   ${format}, `);
-      expect(good.stdout).toContain("테이블 2개, 201행");
+      expect(good.stdout).toContain("테이블 2개, 501행");
       expect(good.stdout).toContain("SHA-256");
       expect(good.stdout.includes("블록")).toBe(format === "custom");
       const bytes = readFileSync(path);
@@ -263,7 +263,7 @@ describe("verify", () => {
       }
       writeFileSync(path, bytes);
       const bare = { url: undefined, args: ["verify", path, "--json"] };
-      expect(JSON.parse((await runDeploy(project, bare)).stdout)).toMatchObject([{ isGood: true, rows: 201 }]);
+      expect(JSON.parse((await runDeploy(project, bare)).stdout)).toMatchObject([{ isGood: true, rows: 501 }]);
       expect(JSON.parse((await run("backups", "--json")).stdout)).toMatchObject([{ state: "present" }]);
     },
     TIMEOUT_MS,
