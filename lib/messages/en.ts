@@ -547,7 +547,7 @@ export const en: Messages = {
     plan: "Show what would be done. Nothing is changed.",
     backup: "Take a backup now and verify it in full; prints its path.",
     backups: "List the backups: time, size, format, verified, when they are pruned.",
-    verify: "Read a backup to its end and verify it: a file, latest (default) or all (4: damaged).",
+    verify: "Read a backup to its end: a file, latest (default) or all (exit 4: damaged).",
     prune: "Delete old backups by the policy (--dry-run: only show them).",
   },
   status: {
