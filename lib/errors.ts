@@ -140,7 +140,12 @@ export interface ErrorFields {
   /** `wanted`: the file, or `latest` and the like. */
   BACKUP_NOT_FOUND: { path: string; wanted: string };
   SCRIPT_INVALID: { migration: string; server: ServerMessage; location: ScriptLocation | undefined };
-  POOLER_IN_TRANSACTION_MODE: { host: string; port: number };
+  POOLER_IN_TRANSACTION_MODE: {
+    host: string;
+    port: number;
+    /** The variable that a file of the project names as Prisma's `directUrl`. */
+    direct?: { readonly path: string; readonly variable: string } | undefined;
+  };
   PRISMA_CLI_NOT_FOUND: { directory: string };
   RIGHTS_MISSING: { reason: string };
   NO_AUTOMATIC_RESTORE: { migrations: readonly string[]; reasons: readonly RestoreReason[] };

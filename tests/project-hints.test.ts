@@ -103,7 +103,7 @@ describe("the migrations folder", () => {
 
 const VARIABLES: readonly (readonly [string, Files, string | undefined])[] = [
   ["nothing", {}, undefined],
-  ["DATABASE_URL itself", { "prisma/schema.prisma": SCHEMA }, undefined],
+  ["DATABASE_URL itself", { "prisma/schema.prisma": SCHEMA }, "DATABASE_URL < prisma/schema.prisma"],
   [
     "a schema names another one",
     { "prisma/schema.prisma": SCHEMA.replace("DATABASE_URL", "POSTGRES_URL") },
@@ -141,8 +141,24 @@ const VARIABLES: readonly (readonly [string, Files, string | undefined])[] = [
 
 describe("the variable of the connection string", () => {
   test.each([...VARIABLES])("%s", (_, files, expected) => {
-    const found = findUrlVariable(makeFiles(files));
+    const found = findUrlVariable(makeFiles(files), "url");
     expect(found && `${found.variable} < ${found.path}`).toBe(expected);
+  });
+
+  test("DATABASE_URL itself is no hint", () => {
+    const error = new DeployError("SETTINGS_INVALID", { problems: [{ kind: "missing", name: "DATABASE_URL" }] });
+    expect(addHints(error, makeFiles({ "prisma/schema.prisma": SCHEMA }))).toEqual(error);
+  });
+
+  test.each([
+    ["schema.prisma", 'datasource db {\n  url = env("MAIN")\n  directUrl = env("UNPOOLED")\n}\n'],
+    ["prisma.config.ts", 'export default { datasource: { url: env("MAIN"), directUrl: env("UNPOOLED") } }'],
+  ])("the direct one of %s is said where a pooler stands in the way", (path, text) => {
+    const pooler = new DeployError("POOLER_IN_TRANSACTION_MODE", { host: "db", port: 6432 });
+    expect(addHints(pooler, makeFiles({ [path]: text }))).toMatchObject({
+      fields: { host: "db", port: 6432, direct: { path, variable: "UNPOOLED" } },
+    });
+    expect(addHints(pooler, makeFiles({}))).toEqual(pooler);
   });
 });
 

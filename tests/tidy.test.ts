@@ -105,6 +105,15 @@ const RESERVED: readonly {
     },
   },
   {
+    what: "reading the rows of the history",
+    pattern: /\bFROM (\$\{tableIn\b|(\S+\.)?"?_prisma_migrations\b)/,
+    allowed: {
+      "lib/migrations/history.ts": "the only reader: whatever decides works on what it returns",
+      "lib/restore/history-digest.ts": "a digest of the whole table, whatever is in it",
+      "lib/restore/script.ts": "as above, in the script of a restore",
+    },
+  },
+  {
     what: "starting a process",
     pattern: /\bchild_process\b|\bBun\.spawn/,
     allowed: {

@@ -30,6 +30,10 @@ export function addHints(error: unknown, directory: string): unknown {
       const problems = error.fields.problems.map((problem) => hintMissing(problem, directory));
       return new DeployError("SETTINGS_INVALID", { problems }, { cause: error.cause });
     }
+    if (hasCode(error, "POOLER_IN_TRANSACTION_MODE")) {
+      const direct = findUrlVariable(directory, "directUrl");
+      return new DeployError("POOLER_IN_TRANSACTION_MODE", { ...error.fields, direct }, { cause: error.cause });
+    }
   } catch {
     // A file that can't be read gives no hint.
   }
@@ -38,7 +42,8 @@ export function addHints(error: unknown, directory: string): unknown {
 
 function hintMissing(problem: SettingProblem, directory: string): SettingProblem {
   if (problem.kind !== "missing" || problem.name !== "DATABASE_URL") return problem;
-  return { ...problem, elsewhere: findUrlVariable(directory) };
+  const elsewhere = findUrlVariable(directory, "url");
+  return { ...problem, elsewhere: elsewhere?.variable === "DATABASE_URL" ? undefined : elsewhere };
 }
 
 /** Folders that hold migrations, the likeliest first, as values of MIGRATIONS_DIR. */
@@ -61,19 +66,26 @@ export function findMigrationsDirectories(directory: string): MigrationsDirector
     });
 }
 
-/** The variable that the project's own files take the connection string from, where it is another one. */
-export function findUrlVariable(directory: string): { readonly path: string; readonly variable: string } | undefined {
+/**
+ * The variable that the project's own files take a connection string from. `directUrl` is Prisma's up to 6: where its CLI
+ * connects to, while the app goes through a pooler.
+ */
+export function findUrlVariable(
+  directory: string,
+  key: "url" | "directUrl",
+): { readonly path: string; readonly variable: string } | undefined {
   const config = readConfig(directory);
-  const inConfig = config && /\burl\s*:\s*(?:env\(\s*|process\.env(?:\.|\[\s*))["'`]?(\w+)/.exec(config.text)?.[1];
+  const inText = new RegExp(`\\b${key}\\s*:\\s*(?:env\\(\\s*|process\\.env(?:\\.|\\[\\s*))["'\`]?(\\w+)`);
+  const inSchema = new RegExp(`^\\s*${key}\\s*=\\s*env\\(\\s*"(\\w+)"`, "m");
+  const inConfig = config && inText.exec(config.text)?.[1];
   const found: { path: string; variable: string | undefined }[] = [{ path: config?.path ?? "", variable: inConfig }];
   for (const { path } of [...namedSchemas(directory, config), ...findSchemas(directory)]) {
     for (const file of schemaFiles(directory, path)) {
       const source = /\bdatasource\s+\w+\s*\{[^}]*\}/.exec(readText(directory, file))?.[0] ?? "";
-      found.push({ path: file, variable: /^\s*url\s*=\s*env\(\s*"(\w+)"/m.exec(source)?.[1] });
+      found.push({ path: file, variable: inSchema.exec(source)?.[1] });
     }
   }
-  const [first] = found.flatMap(({ path, variable }) => (variable === undefined ? [] : [{ path, variable }]));
-  return first?.variable === "DATABASE_URL" ? undefined : first;
+  return found.flatMap(({ path, variable }) => (variable === undefined ? [] : [{ path, variable }]))[0];
 }
 
 interface Config {

@@ -301,9 +301,12 @@ export const en: Messages = {
       details: describeServer(server),
       next: ["Fix its migration.sql file.", ...hintLines(server, en.hints)],
     }),
-    POOLER_IN_TRANSACTION_MODE: ({ host, port }) => ({
+    POOLER_IN_TRANSACTION_MODE: ({ host, port, direct }) => ({
       summary: `The connection goes through a pooler in transaction mode: ${host}:${port}`,
-      next: ["Set DIRECT_URL to an address that does not go through the pooler."],
+      next: [
+        "Set DIRECT_URL to an address that does not go through the pooler.",
+        ...(direct === undefined ? [] : [`${direct.path} names one: DIRECT_URL="$${direct.variable}"`]),
+      ],
     }),
     PRISMA_CLI_NOT_FOUND: ({ directory }) => ({
       summary: `Prisma CLI not found: ${directory}`,

@@ -291,9 +291,12 @@ export const ko: Messages = {
       details: describeServer(server),
       next: ["migration.sql 파일을 고치십시오.", ...hintLines(server, ko.hints)],
     }),
-    POOLER_IN_TRANSACTION_MODE: ({ host, port }) => ({
+    POOLER_IN_TRANSACTION_MODE: ({ host, port, direct }) => ({
       summary: `트랜잭션 모드 풀러를 거친 연결: ${host}:${port}`,
-      next: ["풀러를 거치지 않는 주소를 DIRECT_URL에 지정하십시오."],
+      next: [
+        "풀러를 거치지 않는 주소를 DIRECT_URL에 지정하십시오.",
+        ...(direct === undefined ? [] : [`${direct.path} 파일의 주소를 쓰려면: DIRECT_URL="$${direct.variable}"`]),
+      ],
     }),
     PRISMA_CLI_NOT_FOUND: ({ directory }) => ({
       summary: `Prisma CLI 없음: ${directory}`,

@@ -285,7 +285,10 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   BACKUP_NOT_FOUND: [{ path: VALUE, wanted: VALUE }],
   BACKUP_NOT_VERIFIED: [{ path: VALUE, reason: VALUE }],
   SCRIPT_INVALID: [{ migration: VALUE, server, location }],
-  POOLER_IN_TRANSACTION_MODE: [{ host: VALUE, port: 6432 }],
+  POOLER_IN_TRANSACTION_MODE: [
+    { host: VALUE, port: 6432 },
+    { host: VALUE, port: 6432, direct: { path: VALUE, variable: VALUE } },
+  ],
   PRISMA_CLI_NOT_FOUND: [{ directory: VALUE }],
   RIGHTS_MISSING: [{ reason: VALUE }],
   NO_AUTOMATIC_RESTORE: [{ migrations: two, reasons: ["subscriptions"] }],
