@@ -1,46 +1,101 @@
 #!/usr/bin/env bun
 /**
- * Compiles the programs into binaries that need neither Bun nor node_modules: `dist/deploy` and `dist/health-check` for
- * this machine, or `dist/TARGET/…` with `--target linux-x64|linux-x64-musl|linux-arm64|linux-arm64-musl` (repeatable).
+ * Makes `dist`: the programs as scripts of one file for Node, Bun and Deno, and as one binary that needs none of them and
+ * is `deploy` or `health-check` by the name it is called by.
+ *
+ *   bun run build            scripts, and the binary for this machine
+ *   bun run build --scripts  scripts only
+ *   bun run build --all      scripts, and a binary for every target
+ *   bun run build --target linux-x64-musl   (repeatable) scripts, and the binaries of these targets
  */
-import { mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { createHash } from "node:crypto";
+import {
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { parseArgs } from "node:util";
-import { bundleOptions } from "./support/bundle.ts";
+import { binaryOptions, bundleScript } from "./support/bundle.ts";
+import { readCommit } from "./support/commit.ts";
+import { fetchPackage } from "./support/npm-package.ts";
+import { isMusl } from "./support/postgres-binaries.mjs";
 
 const ROOT = dirname(import.meta.dirname);
-const PROGRAMS = ["deploy", "health-check"];
-const TARGETS = ["linux-x64", "linux-x64-musl", "linux-arm64", "linux-arm64-musl"] as const;
-type Target = (typeof TARGETS)[number];
+const DIST = join(ROOT, "dist");
+const SCRIPTS = ["deploy", "health-check"] as const;
+const EXECUTABLE = 0o755;
 
-const { values } = parseArgs({ options: { target: { type: "string", multiple: true } } });
-for (const target of values.target ?? [undefined]) {
-  for (const program of PROGRAMS) await build(program, selectTarget(target));
+/** Bun has other names for processors than Node. */
+const RUNTIMES = {
+  "linux-x64": "@oven/bun-linux-x64",
+  "linux-x64-musl": "@oven/bun-linux-x64-musl",
+  "linux-arm64": "@oven/bun-linux-aarch64",
+  "linux-arm64-musl": "@oven/bun-linux-aarch64-musl",
+} as const;
+type Target = keyof typeof RUNTIMES;
+const TARGETS = Object.keys(RUNTIMES) as Target[];
+const HOST = `${process.platform}-${process.arch}${isMusl() ? "-musl" : ""}`;
+
+await build();
+
+async function build(): Promise<void> {
+  const wanted = readWishes();
+  const commit = await readCommit(ROOT);
+  rmSync(DIST, { recursive: true, force: true });
+  mkdirSync(DIST);
+  const made: string[] = [];
+  for (const program of SCRIPTS) {
+    const path = join(DIST, `${program}.js`);
+    writeFileSync(path, await bundleScript(program, { commit }), { mode: EXECUTABLE });
+    made.push(path);
+  }
+  for (const target of wanted) made.push(await compile(target, commit));
+  const sums = made.map(
+    (path) => `${createHash("sha256").update(readFileSync(path)).digest("hex")}  ${basename(path)}\n`,
+  );
+  writeFileSync(join(DIST, "SHA256SUMS"), sums.join(""));
+  for (const path of made) console.log(`dist/${basename(path)}: ${formatSize(Bun.file(path).size)}`);
 }
 
-function selectTarget(text: string | undefined): Target | undefined {
-  const target = TARGETS.find((known) => known === text);
-  if (text !== undefined && target === undefined) {
-    console.error(`Unknown target ${text}. Known: ${TARGETS.join(", ")}`);
+/** The targets of this run. On a platform that has none of them the binary is that of the Bun that runs here. */
+function readWishes(): readonly string[] {
+  const { values } = parseArgs({
+    options: {
+      all: { type: "boolean", default: false },
+      scripts: { type: "boolean", default: false },
+      target: { type: "string", multiple: true, default: [] },
+    },
+  });
+  const unknown = values.target.filter((target) => !TARGETS.some((known) => known === target));
+  if (unknown.length > 0) {
+    console.error(`Unknown target: ${unknown.join(", ")}. Known: ${TARGETS.join(", ")}`);
     process.exit(2);
   }
-  return target;
+  if (values.all) return TARGETS;
+  if (values.target.length > 0) return values.target;
+  return values.scripts ? [] : [HOST];
 }
 
-async function build(program: string, target: Target | undefined): Promise<void> {
-  const outfile = join(ROOT, "dist", target ?? "", program);
-  mkdirSync(dirname(outfile), { recursive: true });
-  const scratch = mkdtempSync(join(dirname(outfile), ".build-"));
+/** @returns the binary; that of this machine is also `dist/deploy`, with a link `dist/health-check` */
+async function compile(target: string, commit: string | undefined): Promise<string> {
+  const outfile = join(DIST, `prisma-safe-deploy-${target}`);
+  const scratch = mkdtempSync(join(DIST, ".build-"));
   try {
     await Bun.build({
-      ...bundleOptions(program),
+      ...binaryOptions("deploy", { commit }),
       // Real names and lines in a stack trace, at no cost that could be measured.
       sourcemap: "linked",
       // Halves the time of a start.
       bytecode: true,
       compile: {
-        outfile: join(scratch, program),
-        ...(target === undefined ? {} : { target: `bun-${target}` }),
+        outfile: join(scratch, "binary"),
+        ...(target === HOST ? {} : await findRuntime(target as Target)),
         // What runs a few dozen times is not worth compiling to machine code; what runs long is compiled soon enough.
         jitPolicy: 4,
         // The operator's working directory must not configure us, let alone have its code run.
@@ -48,10 +103,24 @@ async function build(program: string, target: Target | undefined): Promise<void>
         autoloadBunfig: false,
       },
     });
-    renameSync(join(scratch, program), outfile);
+    renameSync(join(scratch, "binary"), outfile);
   } finally {
     // Only source maps are left there, and those are in the binary too.
     rmSync(scratch, { recursive: true });
   }
-  console.log(`${relative(ROOT, outfile)}: ${(Bun.file(outfile).size / 1024 / 1024).toFixed(1)} MiB`);
+  if (target === HOST) {
+    linkSync(outfile, join(DIST, "deploy"));
+    symlinkSync("deploy", join(DIST, "health-check"));
+  }
+  return outfile;
+}
+
+/** Bun would download it by itself, past npm's settings. */
+async function findRuntime(target: Target) {
+  const directory = await fetchPackage(`${RUNTIMES[target]}@${Bun.version}`);
+  return { target: `bun-${target}` as const, executablePath: join(directory, "bin", "bun") };
+}
+
+function formatSize(bytes: number): string {
+  return bytes < 1024 ** 2 * 10 ? `${Math.round(bytes / 1024)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }

@@ -1,11 +1,12 @@
 /** The compiled programs, away from the sources and from node_modules, as an image has them. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { cpSync, existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { bundleOptions } from "../scripts/support/bundle.ts";
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { binaryOptions } from "../scripts/support/bundle.ts";
 import { type Certificates, makeCertificates } from "./support/certificates.ts";
 import { type Cluster, startCluster, temporaryDirectory } from "./support/cluster.ts";
 import { makeProject, type Project } from "./support/project.ts";
+import { findRuntimes, type Runtime } from "./support/runtimes.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const TEST_MS = 120_000;
@@ -113,24 +114,79 @@ describe("deploy", () => {
   });
 });
 
-test("the programs tell how they are used, and which version they are", () => {
+test("every program tells how it is used, and which version and commit it is", async () => {
   const { version } = require("../package.json");
+  const line = new RegExp(`^${version.replaceAll(".", "\\.")} \\([0-9a-f]{12}(-changed)?\\)\\n$`);
   const project = makeProject();
-  for (const program of ["deploy", "health-check"]) {
-    expect(run(project, program, ["--version"], {})).toEqual({ exitCode: 0, stdout: `${version}\n`, stderr: "" });
-    const help = run(project, program, ["--help"], {});
-    expect([help.exitCode, help.stdout.includes("DATABASE_URL"), help.stderr]).toEqual([0, true, ""]);
+  const runtimes = await findRuntimes();
+  expect(runtimes.length).toBeGreaterThan(0);
+  for (const program of ["deploy", "health-check", "deploy.js", "health-check.js"]) {
+    for (const through of program.endsWith(".js") ? [[], ...runtimes.map(commandOf), [process.execPath]] : [[]]) {
+      const told = run(project, program, ["--version"], {}, through);
+      expect([program, through, told.exitCode, told.stderr]).toEqual([program, through, 0, ""]);
+      expect(told.stdout).toMatch(line);
+      const help = run(project, program, ["--help"], {}, through);
+      expect([help.exitCode, help.stdout.includes("DATABASE_URL"), help.stderr]).toEqual([0, true, ""]);
+      expect(help.stdout.split("\n")[0]).toContain(program.replace(".js", ""));
+    }
   }
+});
+
+test("one program is both, by its first argument or by the name that it is called by", () => {
+  const project = makeProject();
+  symlinkSync(join(programs, "deploy"), join(project.directory, "app-health-check"));
+  for (const [program, ...args] of [
+    ["deploy", "health-check"],
+    ["deploy.js", "health-check"],
+    [join(project.directory, "app-health-check")],
+  ]) {
+    const help = run(project, program as string, [...args, "--help"], {});
+    expect([help.exitCode, help.stdout.split("\n")[0]]).toEqual([0, expect.stringContaining("health-check")]);
+  }
+});
+
+test("a script runs whatever kind of modules the package.json beside it is for", async () => {
+  const project = makeProject();
+  cpSync(join(programs, "deploy.js"), join(project.directory, "deploy.js"));
+  for (const type of ["module", "commonjs"]) {
+    writeFileSync(join(project.directory, "package.json"), JSON.stringify({ type }));
+    for (const through of [...(await findRuntimes()).map(commandOf), [process.execPath]]) {
+      const { exitCode, stderr } = run(project, join(project.directory, "deploy.js"), ["--version"], {}, through);
+      expect([type, through, exitCode, stderr]).toEqual([type, through, 0, ""]);
+    }
+  }
+});
+
+test("what is bundled comes with its licence", () => {
+  const { dependencies } = require("../package.json");
+  for (const program of ["deploy", "deploy.js", "health-check.js"]) {
+    const bytes = readFileSync(join(programs, program));
+    for (const name of ["The prisma-safe-deploy authors", ...Object.keys(dependencies).map((name) => `${name} (`)]) {
+      expect([program, name, bytes.includes(name)]).toEqual([program, name, true]);
+    }
+  }
+});
+
+test("the sums are those of the files, and dist/deploy is one of them", () => {
+  const lines = readFileSync(join(programs, "SHA256SUMS"), "utf8").trimEnd().split("\n");
+  const sums = new Map(lines.map((line) => line.split("  ").reverse() as [string, string]));
+  const sumOf = (name: string) =>
+    new Bun.CryptoHasher("sha256").update(readFileSync(join(programs, name))).digest("hex");
+  for (const [name, sum] of sums) expect([name, sum]).toEqual([name, sumOf(name)]);
+  expect([...sums.keys()]).toEqual(["deploy.js", "health-check.js", expect.stringMatching(/^prisma-safe-deploy-/)]);
+  expect([...sums.values()]).toContain(sumOf("deploy"));
 });
 
 /** What is loaded at once costs every start, and a module of Node's costs more than all of ours. */
 test.each([
-  ["deploy", ["fs", "path"]],
-  ["health-check", ["fs", "os", "path"]],
-])("%s loads at once of Node's modules only what every start needs", async (program, needed) => {
-  const { outputs } = await Bun.build(bundleOptions(program));
+  ["the program", "scripts/deploy.ts", ["fs"]],
+  ["deploy", "lib/cli/main.ts", ["fs", "path"]],
+  ["health-check", "lib/cli/health-check.ts", ["fs", "os", "path"]],
+])("%s loads at once of Node's modules only what every start needs", async (_, source, needed) => {
+  const { outputs } = await Bun.build({ ...binaryOptions("deploy"), entrypoints: [join(ROOT, source)] });
   const transpiler = new Bun.Transpiler({ loader: "js" });
-  const loaded = new Set([`./${program}.js`]);
+  const entry = outputs.find(({ kind }) => kind === "entry-point")?.path ?? "";
+  const loaded = new Set([entry]);
   for (const path of loaded) {
     const code = await outputs.find((output) => output.path === path)?.text();
     const imports = code === undefined ? [] : transpiler.scanImports(code.replace(/^#!.*/, ""));
@@ -139,17 +195,41 @@ test.each([
   expect([...loaded].filter((path) => !path.startsWith("./")).sort()).toEqual(needed);
 });
 
+/** As above, of the script: there Node tells what was asked for. */
+test("with nothing to do the script loads of Node's modules only files, paths and a socket", async () => {
+  const project = makeProject();
+  const environment = {
+    DATABASE_URL: cluster.url(await cluster.createDatabase(), { parameters: { sslmode: "disable" } }),
+  };
+  const spy = join(project.directory, "spy.cjs");
+  writeFileSync(
+    spy,
+    `const { getBuiltinModule } = process;
+     const asked = new Set();
+     process.getBuiltinModule = (name) => asked.add(name) && getBuiltinModule(name);
+     process.on("exit", () => console.log([...asked].sort().join(" "), process.moduleLoadList.includes("NativeModule net")));`,
+  );
+  for (const { kind, path } of await findRuntimes()) {
+    if (kind !== "node") continue;
+    const started = run(project, "deploy.js", [], environment, [path, "--require", spy]);
+    expect(started).toMatchObject({ exitCode: 0, stdout: "node:crypto node:fs node:path true\n" });
+  }
+});
+
+function commandOf({ kind, path }: Runtime): string[] {
+  return kind === "deno" ? [path, "run", "--allow-all"] : [path];
+}
+
 /** Built from a copy that is gone when they run, so that nothing of it can be missed unnoticed. */
 function buildPrograms(): string {
   const copy = temporaryDirectory();
-  const needed = ["lib", "scripts", "package.json", "node_modules/postgres", "node_modules/libpg-query"];
+  const needed = ["lib", "scripts", "package.json", "LICENSE", "THIRD_PARTY_LICENSES", ".git"];
+  needed.push("node_modules/postgres", "node_modules/libpg-query");
   for (const path of needed) cpSync(join(ROOT, path), join(copy, path), { recursive: true });
   const built = Bun.spawnSync([process.execPath, join(copy, "scripts", "build.ts")], { cwd: copy });
   if (built.exitCode !== 0) throw new Error(`the build failed: ${built.stderr}`);
   const directory = temporaryDirectory();
-  for (const program of ["deploy", "health-check"]) {
-    cpSync(join(copy, "dist", program), join(directory, program));
-  }
+  cpSync(join(copy, "dist"), directory, { recursive: true, verbatimSymlinks: true });
   rmSync(copy, { recursive: true });
   return directory;
 }
@@ -165,8 +245,9 @@ function run(
   program: string,
   args: readonly string[],
   environment: Readonly<Record<string, string>>,
+  through: readonly string[] = [],
 ): Run {
-  const { exitCode, stdout, stderr } = Bun.spawnSync([join(programs, program), ...args], {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([...through, resolve(programs, program), ...args], {
     cwd: project.directory,
     env: { PATH: process.env.PATH, TMPDIR: project.directory, BACKUP_DIR: project.backupDirectory, ...environment },
     timeout: TEST_MS,

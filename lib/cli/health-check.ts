@@ -12,9 +12,11 @@ const EXIT_UNHEALTHY = 1;
 
 /** Runs one check to its end. @returns the exit code */
 export async function healthCheck(argv: readonly string[], environment: Environment): Promise<number> {
+  // What the driver throws where nobody can catch it must not make a code of its own.
+  process.on("uncaughtException", () => process.exit(EXIT_UNHEALTHY));
   const command = await readHealthCommand(argv, environment);
   if (command.help) return await printHelp(command.language);
-  if (command.version) return printLine((await import("../version.ts")).VERSION);
+  if (command.version) return printLine((await import("../version.ts")).VERSION_LINE);
   const result = await Promise.race([check(command), failAfter(command.timeoutMs)]);
   const isHealthy = !("check" in result) && result.every((finding) => finding.isHealthy);
   if (!isHealthy || !command.quiet) printLine(await render(result, command));

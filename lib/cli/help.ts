@@ -25,6 +25,7 @@ export function makeHelp(language: Language): string {
     ["deploy backups", commandHelp.backups],
     ["deploy verify", commandHelp.verify],
     ["deploy prune", commandHelp.prune],
+    ["health-check", commandHelp.healthCheck],
   ];
   return [
     labels.usage,

@@ -14,7 +14,7 @@ import { renderJson } from "../report/json.ts";
 import type { LiveLine } from "../report/live-line.ts";
 import { makeProgressLog } from "../report/progress-log.ts";
 import { STANDARD_ERROR, STANDARD_OUTPUT, writeText } from "../system/output.ts";
-import { VERSION } from "../version.ts";
+import { VERSION, VERSION_LINE } from "../version.ts";
 import {
   type Environment,
   type Language,
@@ -36,7 +36,7 @@ export async function main(argv: readonly string[], environment: Environment): P
   const console = makeConsole(request, messages);
   try {
     if (request.help) return await printHelp(request.language);
-    if (request.version) return printLine(VERSION);
+    if (request.version) return printLine(VERSION_LINE);
     if (request.command === "backups" || request.command === "verify") {
       return await runOffline(request.offlineSettings(), messages);
     }

@@ -552,6 +552,7 @@ export const en: Messages = {
     backups: "List the backups: time, size, format, verified, when they are pruned.",
     verify: "Read a backup to its end: a file, latest (default) or all (exit 4: damaged).",
     prune: "Delete old backups by the policy (--dry-run: only show them).",
+    healthCheck: "The health check, also as deploy health-check (see its --help).",
   },
   status: {
     database: "Database",

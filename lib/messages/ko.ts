@@ -540,6 +540,7 @@ export const ko: Messages = {
     backups: "백업 목록: 시각, 크기, 형식, 검증, 이후 마이그레이션, 삭제 예정",
     verify: "백업을 끝까지 읽어 검증합니다: 파일, latest (기본값), all (4: 손상됨)",
     prune: "보관 정책에 따라 오래된 백업을 삭제합니다 (--dry-run: 보여 주기만 함).",
+    healthCheck: "상태 검사: health-check 또는 deploy health-check (--help 참고)",
   },
   status: {
     database: "데이터베이스",

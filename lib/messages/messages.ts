@@ -67,6 +67,7 @@ export interface Messages {
     readonly backups: string;
     readonly verify: string;
     readonly prune: string;
+    readonly healthCheck: string;
   };
   readonly status: {
     readonly database: string;

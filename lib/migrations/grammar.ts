@@ -51,11 +51,14 @@ export async function parseScript(text: string): Promise<ParsedScript> {
 }
 
 async function loadModule(): Promise<GrammarModule> {
-  const [{ default: load }, { grammarWasmPath }] = await Promise.all([
+  const [{ default: load }, { readGrammar }] = await Promise.all([
     import("libpg-query/wasm/libpg-query.js"),
     import("./grammar-wasm.ts"),
   ]);
-  return await load({ locateFile: () => grammarWasmPath });
+  const grammar = await WebAssembly.compile(await readGrammar());
+  return await load({
+    instantiateWasm: (imports, receive) => receive(new WebAssembly.Instance(grammar, imports)),
+  });
 }
 
 /** @see libpg-query/wasm/index.js, parseSync: the layout of PgQueryParseResult and PgQueryError */

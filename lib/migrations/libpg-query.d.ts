@@ -11,5 +11,7 @@ declare module "libpg-query/wasm/libpg-query.js" {
     _wasm_free_parse_result(result: number): void;
   }
 
-  export default function loadModule(options: { locateFile: () => string }): Promise<GrammarModule>;
+  export default function loadModule(options: {
+    instantiateWasm(imports: WebAssembly.Imports, receive: (instance: WebAssembly.Instance) => void): void;
+  }): Promise<GrammarModule>;
 }
