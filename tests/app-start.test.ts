@@ -11,6 +11,16 @@ const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2",
 const NO_FORMAT = "it is neither a program nor a script that begins with #! (ENOEXEC)";
 const REPORT = ["cat", "/proc/self/status", "/proc/self/fdinfo/0", "/proc/self/fdinfo/1", "/proc/self/fdinfo/2"];
 
+/** An app that leaves two orphans which end, tells the zombies that it finds, and then sends SIGTERM to its argument. */
+const LEAVES_ORPHANS = `trap 'echo TERM; exit 9' TERM
+(sleep 0.1 & sleep 0.1 &)
+sleep 1
+for process in /proc/[0-9]*; do
+  read -r line <"$process/stat" && case "$line" in *") Z "*) echo zombie;; esac
+done
+kill -TERM "$1"
+i=0; while [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done`;
+
 const directory = makeDirectoryOfPrograms();
 const inDirectory = (name: string) => join(directory, name);
 
@@ -202,6 +212,29 @@ for (const variant of variants) {
         const inside = [...variant.command, "sh", "-c", "echo $$"];
         const { stdout } = await runToEnd(["unshare", "--pid", "--fork", "--mount-proc", ...inside]);
         expect(stdout).toBe("1\n");
+      },
+      TEST_MS,
+    );
+
+    test.skipIf(!canUnshare)(
+      "as process 1 a signal reaches the app, its exit code is ours, and its orphans are collected where it is process 1",
+      async () => {
+        const inside = [...variant.command, "sh", "-c", LEAVES_ORPHANS, "app", "1"];
+        const { stdout, exitCode } = await runToEnd(["unshare", "--pid", "--fork", "--mount-proc", ...inside]);
+        // A runtime in front of the app collects nobody but its own child: there an init has to be process 1.
+        const left = variant.replacesItself ? [] : ["zombie", "zombie"];
+        expect({ lines: stdout.trimEnd().split("\n"), exitCode }).toEqual({ lines: [...left, "TERM"], exitCode: 9 });
+      },
+      TEST_MS,
+    );
+
+    test.skipIf(!canUnshare)(
+      "behind an init no orphan is left",
+      async () => {
+        const app = [...variant.command, "sh", "-c", LEAVES_ORPHANS, "app", "2"];
+        const inside = ["sh", "-c", '"$@" & wait $!', "init", ...app];
+        const { stdout, exitCode } = await runToEnd(["unshare", "--pid", "--fork", "--mount-proc", ...inside]);
+        expect({ stdout, exitCode }).toEqual({ stdout: "TERM\n", exitCode: 9 });
       },
       TEST_MS,
     );

@@ -12,14 +12,14 @@ export interface Runtime {
   readonly path: string;
 }
 
-/** The oldest Node that is supported, and the current one. */
-const NODE_VERSIONS = ["20.20.2", "26.10.0"] as const;
+/** The oldest Node that is supported, the oldest that can put another program in its place, and the current one. */
+const NODE_VERSIONS = ["20.20.2", "22.23.3", "26.10.0"] as const;
 const DENO_VERSION = "2.9.6";
 
 let found: Promise<Runtime[]> | undefined;
 
 /**
- * Node 20, the current Node, and Deno, fetched where they are missing. One that can't be had is left out, with a line
+ * Node 20, 22, the current Node, and Deno, fetched where they are missing. One that can't be had is left out, with a line
  * that says so, but never in CI: there it is an error.
  */
 export function findRuntimes(): Promise<Runtime[]> {
