@@ -35,7 +35,14 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   /** The commands for a person, where nothing more may be done automatically. */
   makeInstructions(backup: Backup): Promise<readonly string[]>;
   prune(backup: Backup): Promise<void>;
+  /** Writes into the journal what has failed, before anything is undone. */
+  noteFailure(error: AnyDeployError): Promise<void>;
+  /** Writes into the journal how a deploy that has begun has ended. */
+  noteEnd(end: DeployEnd): Promise<void>;
 }
+
+/** How a deploy has ended, an error that stopped it included. */
+export type DeployEnd = Outcome | { readonly kind: "stopped"; readonly error: AnyDeployError };
 
 export interface Preparation {
   readonly segments: readonly SegmentSummary[];
@@ -93,11 +100,21 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
   tell({ kind: "work-found" });
   await operations.takeLock();
   try {
-    return await deployLocked(options, operations, tell);
+    const outcome = await deployLocked(options, operations, tell);
+    await noteEnd(outcome, operations, tell);
+    return outcome;
+  } catch (error) {
+    await noteEnd({ kind: "stopped", error: asDeployError(error, "migrate") }, operations, tell);
+    throw error;
   } finally {
     // The lock goes with the session anyway: failing to release it must not hide how the deploy ended.
     await operations.releaseLock().catch((cause) => tell({ kind: "warning", warning: warningAbout("unlock", cause) }));
   }
+}
+
+/** Before the lock is let go, so that an open entry is always that of a deploy that was killed. */
+async function noteEnd(end: DeployEnd, operations: Operations, tell: Report): Promise<void> {
+  await operations.noteEnd(end).catch((cause) => tell({ kind: "warning", warning: warningAbout("journal", cause) }));
 }
 
 /** What was seen before the lock may have been a migration of the holder at work: only now is anything decided. */
@@ -140,6 +157,7 @@ async function recover(
   tell: Report,
 ): Promise<Outcome> {
   tell({ kind: "migration-failed", error: failure.error });
+  await operations.noteFailure(failure.error).catch(() => {});
   let boundary: readonly string[] = [];
   try {
     const remains = await operations.settle(failure);
@@ -226,7 +244,7 @@ function asDeployError(cause: unknown, during: "migrate" | "restore" | "verify")
   return new DeployError("UNEXPECTED", { during, stack }, { cause });
 }
 
-function warningAbout(about: "prune" | "unlock", cause: unknown): Warning {
+function warningAbout(about: "prune" | "unlock" | "journal", cause: unknown): Warning {
   const reason = isDeployError(cause) ? cause.code : cause instanceof Error ? cause.message : String(cause);
   return { about, reason };
 }

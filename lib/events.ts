@@ -114,7 +114,7 @@ export type Warning =
   | { readonly about: "state-file"; readonly path: string; readonly reason: string }
   | { readonly about: "probe-port"; readonly port: number; readonly reason: string }
   /** A step after the last COMMIT, or a clean-up, failed: the deploy's outcome stands. */
-  | { readonly about: "prune" | "unlock" | "verify" | "cleanup"; readonly reason: string };
+  | { readonly about: "prune" | "unlock" | "verify" | "cleanup" | "journal"; readonly reason: string };
 
 /** What a deploy is at, as a health check shows it. */
 export type DeployStep = "connect" | "lock" | "prepare" | "backup" | "migrate" | "restore" | "prune" | "finish";

@@ -1,8 +1,10 @@
 /** Runs the chosen engine over what was prepared, and tells what it did as a result that the procedure can act on. */
 import type { MigrateResult } from "./deploy.ts";
 import { type AnyDeployError, DeployError, type ErrorFields } from "./errors.ts";
+import type { JournalConcurrent } from "./journal/lines.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
 import type { NativeResult } from "./migrations/native-engine.ts";
+import type { ScriptStart } from "./migrations/native-run.ts";
 import type { PrismaRun, PrismaVerdict } from "./migrations/prisma-engine.ts";
 import type { Segment } from "./migrations/segments.ts";
 import type { MigrationWatch } from "./migrations/watch.ts";
@@ -29,6 +31,7 @@ const NO_DEADLINE_MS = 2 ** 31 - 1;
 /** @throws only for a bug, or where the database can't be asked; what is then true of it is found out by `settle` */
 export async function migrate(migration: Migration, context: OperationContext): Promise<MigrateResult> {
   const { cli } = migration.prepared;
+  migration.point.journal.record({ step: "migrating" });
   const watch = await startWatch(migration, context);
   const watched = { ...context, tell: watch.tell };
   try {
@@ -101,12 +104,20 @@ async function migrateNatively(migration: Migration, context: OperationContext):
     tell,
     now: () => performance.timeOrigin + performance.now(),
     onCommitting: async (transactionId) => {
+      point.journal.record({ step: "committing", transactionId });
       point.ownTransactionIds.push(transactionId);
     },
+    onScript: (start) => point.journal.record({ step: "script", ...start, concurrent: describeConcurrent(start) }),
     approve: async (segments: readonly Segment[]) => objectionTo(segments, point, settings),
   });
   point.ownTransactionIds.push(...result.transactionIds);
   return describeNative(result);
+}
+
+function describeConcurrent({ concurrent }: ScriptStart): JournalConcurrent | null {
+  if (concurrent === undefined) return null;
+  const indexes = [...concurrent.indexes].map(([oid, { name, isValid }]) => [oid, name, isValid] as const);
+  return { indexes, made: concurrent.made };
 }
 
 function describeNative(result: NativeResult): MigrateResult {
@@ -130,6 +141,10 @@ async function migrateWithPrisma(migration: Migration, context: OperationContext
     "./migrations/prisma-engine.ts"
   );
   if (cli === undefined) throw new Error("the Prisma CLI was not looked for");
+  // How many sessions the CLI opens is known when it has ended.
+  const wereCounted = point.areSessionsCounted;
+  point.areSessionsCounted = false;
+  point.journal.record({ step: "sessions", opened: database.sessionsOpened, isExact: false });
   const run = await applyWithPrisma({
     cli,
     directory: process.cwd(),
@@ -144,8 +159,10 @@ async function migrateWithPrisma(migration: Migration, context: OperationContext
   const after = await readHistory(session, settings.target.schema ?? DEFAULT_SCHEMA, QUERY_DEADLINE_MS);
   const verdict = judgePrismaRun(history.rows, after.rows, plan.pending, run);
   const sessions = prismaSessions({ run, verdict, cliVersion: cli.version, target: settings.target });
-  if (sessions === undefined) point.areSessionsCounted = false;
-  else database.addSessions(sessions);
+  if (sessions !== undefined) {
+    point.areSessionsCounted = wereCounted;
+    database.addSessions(sessions);
+  }
   const problem = problemOf(verdict, run, worksElsewhere(run.datasource, settings.target));
   return describePrisma(verdict, run, problem, signal);
 }

@@ -3,7 +3,7 @@
  * values down. Order and failure policy are in `deploy.ts`; modules that only a pending migration needs load then.
  */
 import type { Backup } from "./backup/store.ts";
-import type { MigrateFailure, MigrateResult, Operations, Preparation, Remains } from "./deploy.ts";
+import type { DeployEnd, MigrateFailure, MigrateResult, Operations, Preparation, Remains } from "./deploy.ts";
 import { type AnyDeployError, DeployError, hasCode } from "./errors.ts";
 import type { Report, Warning } from "./events.ts";
 import { readMigrationsFolder, readPresentScripts } from "./migrations/folder.ts";
@@ -189,7 +189,8 @@ class DatabaseOperations implements DeployOperations {
   async settle(failure: MigrateFailure): Promise<Remains> {
     const { settle } = await import("./recovery.ts");
     const { history, prepared, point } = this.#current();
-    return await settle(await this.#lockedSession(), { failure, history, prepared, point }, this.#context);
+    const facts = { failure, history, pending: prepared.plan.pending, point };
+    return await settle(await this.#lockedSession(), facts, this.#context);
   }
 
   async proveAlone(): Promise<void> {
@@ -200,7 +201,8 @@ class DatabaseOperations implements DeployOperations {
   async restore(): Promise<void> {
     const { restore } = await import("./recovery.ts");
     const { prepared, point, history } = this.#current();
-    await restore(this.#database, await this.#lockedSession(), { prepared, point, history }, this.#context);
+    const session = await this.#lockedSession();
+    await restore(this.#database, session, { point, history }, prepared.tools, this.#context);
   }
 
   async makeInstructions(backup: Backup): Promise<readonly string[]> {
@@ -221,6 +223,17 @@ class DatabaseOperations implements DeployOperations {
     const { paths, kept } = await pruneBackups(backupDirectory, backup.manifest, policy, new Date());
     const leftovers = await removeLeftovers(backupDirectory, new Date());
     this.#context.tell({ kind: "pruned", paths: [...paths, ...leftovers], kept });
+  }
+
+  async noteFailure(error: AnyDeployError): Promise<void> {
+    const { describeFailure } = await import("./journal/end.ts");
+    this.#point?.journal.note({ step: "failed", failure: describeFailure(error) });
+  }
+
+  async noteEnd(end: DeployEnd): Promise<void> {
+    if (this.#point === undefined) return;
+    const { makeEndStep } = await import("./journal/end.ts");
+    this.#point.journal.note(makeEndStep(end, false));
   }
 
   async close(): Promise<void> {

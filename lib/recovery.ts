@@ -6,8 +6,10 @@ import type { BackupFormat } from "./backup/name.ts";
 import type { BackupRoom } from "./backup/room.ts";
 import type { Backup } from "./backup/store.ts";
 import type { MigrateFailure, Remains } from "./deploy.ts";
-import { DeployError } from "./errors.ts";
+import { DeployError, isDeployError } from "./errors.ts";
 import type { Warning } from "./events.ts";
+import { makeEndStep } from "./journal/end.ts";
+import { type Journal, openJournal } from "./journal/store.ts";
 import { DEFAULT_SCHEMA, type History, type MigrationRow, readHistory } from "./migrations/history.ts";
 import { judgePrismaRun } from "./migrations/prisma-verdict.ts";
 import type { Segment } from "./migrations/segments.ts";
@@ -18,11 +20,14 @@ import type { Session } from "./postgres/session.ts";
 import { formatServerVersion } from "./postgres/tool-choice.ts";
 import type { Prepared, Tools } from "./preflight.ts";
 import { listClusterChanges, type Mark, readClusterDigests, readInvalidIndexes, takeMark } from "./restore/mark.ts";
+import { writeMarkFile } from "./restore/mark-file.ts";
 import { chooseRestore, type RestorePlan } from "./restore/plan.ts";
 import { judgeProof, type OwnWork, readEvidence } from "./restore/proof.ts";
+import { VERSION } from "./version.ts";
 
 /** What a deploy may come back to, and what it did itself since then. */
 export interface RecoveryPoint {
+  readonly journal: Journal;
   readonly backup: Backup;
   readonly mark: Mark;
   readonly restorePlan: RestorePlan;
@@ -55,6 +60,8 @@ export async function takeRecoveryPoint(
     );
     const restorePlan = chooseRestore(mark.facts, { format: settings.backupFormat });
     const point = { mark, restorePlan, ownTransactionIds: [], areSessionsCounted: true };
+    const { owner } = prepared.room;
+    const journal = openJournal(settings.backupDirectory, owner, crypto.randomUUID(), () => new Date());
     tell({ kind: "restore-plan", ...summariseRestore(prepared, restorePlan) });
     if (settings.backupFormat === "plain" && restorePlan.why.length > 0 && !settings.acceptManualRestore) {
       throw new DeployError("BACKUP_FORMAT_UNSUITABLE", { reasons: restorePlan.why });
@@ -62,14 +69,56 @@ export async function takeRecoveryPoint(
     const objection = prepared.cli === undefined ? objectionTo(prepared.segments, point, settings) : undefined;
     if (objection !== undefined) throw objection;
     signal.throwIfAborted();
-    const reasons = restorePlan.format === "custom" ? restorePlan.why : [];
-    tell({ kind: "backup-started", format: restorePlan.format, reasons });
-    const { tools, room, plan } = prepared;
-    const source = { mark, format: restorePlan.format, tools, room, history, precedes: plan.pending };
-    return { ...point, backup: await takeMarkedBackup(database, source, context) };
+    const backup = await backUp(database, { ...point, journal }, prepared, history, context).catch((cause) => {
+      if (isDeployError(cause)) journal.note(makeEndStep({ kind: "stopped", error: cause }, false));
+      throw cause;
+    });
+    return watchSessions(database, { ...point, journal, backup });
   } finally {
     await coordinator.close();
   }
+}
+
+/** A verified backup of the marked state, with the mark beside it. */
+async function backUp(
+  database: Database,
+  point: Omit<RecoveryPoint, "backup">,
+  prepared: Prepared,
+  history: History,
+  context: OperationContext,
+): Promise<Backup> {
+  const { journal, mark, restorePlan } = point;
+  const { settings, tell } = context;
+  const migrations = prepared.scripts.map(({ name, checksum }) => ({ name, checksum }));
+  journal.record({ step: "begun", program: VERSION, engine: settings.migrateEngine, migrations });
+  const reasons = restorePlan.format === "custom" ? restorePlan.why : [];
+  tell({ kind: "backup-started", format: restorePlan.format, reasons });
+  const { tools, room, plan } = prepared;
+  const onClaimed = (id: string) => journal.record({ step: "backing-up", backup: id });
+  const source = { mark, format: restorePlan.format, tools, room, history, precedes: plan.pending, onClaimed };
+  const backup = await takeMarkedBackup(database, source, context);
+  await writeMarkFile(settings.backupDirectory, {
+    version: 1,
+    deploy: journal.deploy,
+    backup: backup.manifest.id,
+    mark,
+    rows: history.rows,
+    historySchema: history.schema ?? null,
+    pending: plan.pending,
+  });
+  journal.record({ step: "backed-up", backup: backup.manifest.id, isReused: false });
+  return backup;
+}
+
+/** From now on the number of our sessions is on the disk: a run that comes after a kill needs it for its proof. */
+function watchSessions(database: Database, point: RecoveryPoint): RecoveryPoint {
+  // A number on the disk that is too low proves nothing, and so does no harm.
+  const note = (opened: number) => {
+    point.journal.note({ step: "sessions", opened, isExact: point.areSessionsCounted });
+  };
+  note(database.sessionsOpened);
+  database.onSessionOpened = note;
+  return point;
 }
 
 /** A plan that is one transaction has nothing to restore, so only others show whether they could be. */
@@ -101,12 +150,14 @@ export interface MarkedBackup {
   /** Undefined where it could not be read. */
   readonly history: History | undefined;
   readonly precedes: readonly string[];
+  /** Told the backup's id before anything is written under it. */
+  readonly onClaimed?: ((id: string) => void) | undefined;
 }
 
 /** @throws what `takeBackup` throws */
 export async function takeMarkedBackup(
   database: Database,
-  { mark, format, tools, room, history, precedes }: MarkedBackup,
+  { mark, format, tools, room, history, precedes, onClaimed }: MarkedBackup,
   { settings, signal, tell }: Pick<OperationContext, "settings" | "signal" | "tell">,
 ): Promise<Backup> {
   const { takeBackup } = await import("./backup/dump.ts");
@@ -125,6 +176,7 @@ export async function takeMarkedBackup(
       history: { applied: applied.length, last: applied.at(-1)?.name ?? null },
       precedes,
       dataBytes: room.dataBytes,
+      ...(onClaimed === undefined ? {} : { onClaimed }),
     },
     { database, pgDump: tools.pgDump, pgRestore: tools.pgRestore, now: () => new Date(), signal },
   );
@@ -137,8 +189,9 @@ export async function takeMarkedBackup(
 export interface FailureFacts {
   readonly failure: MigrateFailure;
   /** As it was before. */
-  readonly history: History;
-  readonly prepared: Prepared;
+  readonly history: Pick<History, "rows" | "schema">;
+  /** Names that were to be applied. */
+  readonly pending: readonly string[];
   readonly point: RecoveryPoint;
 }
 
@@ -147,13 +200,13 @@ export interface FailureFacts {
  * the deploy lock, so that the backend that failed, and whatever it was doing, has ended.
  */
 export async function settle(session: Session, facts: FailureFacts, context: OperationContext): Promise<Remains> {
-  const { failure, history, prepared, point } = facts;
+  const { failure, history, pending, point } = facts;
   if (failure.hasUnsettledSessions) return { kind: "changes" };
   const undone = await cleanUpConcurrent(session, facts, context);
   if (undone === "left-invalid") return { kind: "changes" };
   const after = await readRows(session, context.settings);
   const rows = after.filter((row) => row.id !== undone);
-  const verdict = judgePrismaRun(history.rows, rows, prepared.plan.pending, { lingering: [] });
+  const verdict = judgePrismaRun(history.rows, rows, pending, { lingering: [] });
   if (verdict.kind === "failed" || verdict.kind === "unknown") return { kind: "changes" };
   const applied = verdict.kind === "nothing" ? [] : verdict.applied;
   if (applied.length === 0 && undone === undefined) await tellOtherChanges(session, point, context);
@@ -222,19 +275,27 @@ function ownWork(database: Database, sessions: readonly Session[], point: Recove
 export async function restore(
   database: Database,
   session: Session,
-  { prepared, point, history }: Omit<FailureFacts, "failure">,
+  { point, history }: Pick<FailureFacts, "point" | "history">,
+  tools: Tools,
   { settings }: OperationContext,
 ): Promise<void> {
   const { restoreInPlace } = await import("./restore/in-place.ts");
+  point.journal.note({ step: "restoring", rung: "in-place" });
   const { transactionId } = await restoreInPlace({
     database,
-    tools: prepared.tools,
+    tools,
     backup: point.backup,
     mark: point.mark,
     own: {
       transactionIds: point.ownTransactionIds,
       sessions: [session],
       areSessionsCounted: point.areSessionsCounted,
+    },
+    onTransaction: (transaction) => {
+      // Its own session is certain by now, and counted again when it has ended well.
+      const opened = database.sessionsOpened + 1;
+      point.journal.note({ step: "sessions", opened, isExact: point.areSessionsCounted });
+      point.journal.note({ step: "restore-transaction", transaction });
     },
   });
   point.ownTransactionIds.push(transactionId);

@@ -36,7 +36,7 @@ const LAYERS: readonly (readonly string[])[] = [
     "lib/backups.ts",
     "lib/locked.ts",
   ],
-  ["lib/migrations", "lib/backup", "lib/restore", "lib/app", "lib/report", "lib/messages", "lib/health"],
+  ["lib/migrations", "lib/backup", "lib/restore", "lib/journal", "lib/app", "lib/report", "lib/messages", "lib/health"],
   ["lib/postgres"],
   ["lib/system"],
   ["lib/outcome.ts", "lib/events.ts", "lib/errors.ts", "lib/version.ts"],

@@ -45,6 +45,8 @@ export interface BackupRequest {
   readonly precedes: readonly string[];
   readonly contentDigest?: string;
   readonly dataBytes?: number;
+  /** Told the id before anything is written under it. */
+  readonly onClaimed?: (id: string) => void;
 }
 
 export interface BackupContext {
@@ -90,6 +92,7 @@ export async function takeBackup(request: BackupRequest, context: BackupContext)
   const createdAt = context.now();
   const claim = await claimId(directory, createdAt);
   try {
+    request.onClaimed?.(claim.id);
     const verification = await writeDump(claim, request, context);
     await claim.handle.sync();
     context.signal?.throwIfAborted();

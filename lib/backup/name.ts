@@ -6,7 +6,7 @@ export type BackupFormat = "plain" | "custom";
 const SUFFIXES: Readonly<Record<BackupFormat, string>> = { plain: ".sql", custom: ".dump" };
 
 const ID = /^backup_\d{8}_\d{6}(?:_\d+)?$/u;
-const PARTIAL = /^backup_\d{8}_\d{6}(?:_\d+)?(?:\.json)?\.partial$/u;
+const PARTIAL = /^backup_\d{8}_\d{6}(?:_\d+)?(?:(?:\.mark)?\.json)?\.partial$/u;
 
 /**
  * `backup_20241219_143022` in UTC. A second one in the same second is attempt 2 and gets a suffix: `..._2`.
@@ -23,6 +23,11 @@ export function makeDumpName(id: string, format: BackupFormat): string {
 
 export function makeManifestName(id: string): string {
   return `${id}.json`;
+}
+
+/** What the database was like when the backup was taken, for the run that has to come back to it. */
+export function makeMarkName(id: string): string {
+  return `${id}.mark.json`;
 }
 
 /** The same for both formats: who creates it alone owns the id and all of its names. */

@@ -16,7 +16,7 @@ import {
 } from "../system/files.ts";
 import { formatManifest, type Manifest, parseManifest } from "./manifest.ts";
 import { isMountOfContainer } from "./mount.ts";
-import { isPartialName, makeManifestName, parseManifestName } from "./name.ts";
+import { isPartialName, makeManifestName, makeMarkName, parseManifestName } from "./name.ts";
 
 export interface Backup {
   readonly manifest: Manifest;
@@ -115,6 +115,7 @@ export async function removeBackup(directory: string, backup: Backup): Promise<v
     await removeFile(backup.manifestPath);
     await syncDirectory(directory);
     await removeFile(backup.path);
+    await removeFile(join(directory, makeMarkName(backup.manifest.id)));
     await syncDirectory(directory);
   });
 }

@@ -188,6 +188,7 @@ export const en: Messages = {
     prune: ({ reason }) => [`Could not clean up old backups (the deploy is not affected): ${reason}`],
     unlock: ({ reason }) => [`Could not release the deploy lock (it ends with the connection): ${reason}`],
     verify: ({ reason }) => [`Could not check the result after applying: ${reason}`],
+    journal: ({ reason }) => [`Could not write the end of the deploy into the journal: ${reason}`],
     cleanup: ({ reason }) => [`Could not clean up: ${reason}`],
   },
 

@@ -178,6 +178,7 @@ export const ko: Messages = {
     prune: ({ reason }) => [`백업 정리 실패 (배포 결과에는 영향이 없습니다): ${reason}`],
     unlock: ({ reason }) => [`배포 잠금 해제 실패 (연결이 끝나면 풀립니다): ${reason}`],
     verify: ({ reason }) => [`적용 후 확인 실패: ${reason}`],
+    journal: ({ reason }) => [`배포가 어떻게 끝났는지 저널에 쓰지 못함: ${reason}`],
     cleanup: ({ reason }) => [`정리 실패: ${reason}`],
   },
 

@@ -4,6 +4,8 @@ import type { Report } from "../events.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { cancelWhenAborted } from "../postgres/interruption.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
+import type { IndexSnapshot } from "./concurrent-index.ts";
+import type { MadeIndex } from "./outside-statements.ts";
 import { countCharacters, makeScriptLocation } from "./script-location.ts";
 import type { PlannedScript } from "./segments.ts";
 import { readSettings, type SessionSettings } from "./session-state.ts";
@@ -21,8 +23,18 @@ export interface RunOptions {
   /** Its reason, when it fires, is an INTERRUPTED error. */
   readonly signal: AbortSignal;
   readonly tell: Report;
+  /** Told what is about to run outside of our transactions, before its row is written. What it throws stops it. */
+  readonly onScript?: (start: ScriptStart) => void;
   /** Milliseconds since 1970 by this machine's clock, fractions allowed: Prisma takes its times from the client too. */
   readonly now: () => number;
+}
+
+/** A script that runs with a row of its own, and what a failure of it could leave. */
+export interface ScriptStart {
+  readonly migration: string;
+  readonly rowId: string;
+  /** Set where it could at most be an invalid index. */
+  readonly concurrent: { readonly indexes: IndexSnapshot; readonly made: MadeIndex } | undefined;
 }
 
 /** The engine at work. What changes while it works is here and nowhere else. */

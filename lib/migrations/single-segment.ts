@@ -83,7 +83,7 @@ export async function applySingle(run: Run, segment: Segment): Promise<SingleRes
     isThrough: false,
   };
   try {
-    await begin(run, script, progress);
+    await begin(run, segment, script, progress);
     await setLockTimeout(run.session, lockTimeoutOf(run, segment));
     run.tell({ kind: "migration-running", name: script.name });
     await runScript(run, segment, script, progress);
@@ -103,7 +103,7 @@ async function finish(run: Run, script: PlannedScript, { rowId }: Progress): Pro
   run.transactionIds.push(id);
 }
 
-async function begin(run: Run, script: PlannedScript, progress: Progress): Promise<void> {
+async function begin(run: Run, segment: Segment, script: PlannedScript, progress: Progress): Promise<void> {
   throwIfInterrupted(run.signal);
   const { session, schema, nextTimestamp } = run;
   progress.indexes = await readIndexes(session);
@@ -111,6 +111,10 @@ async function begin(run: Run, script: PlannedScript, progress: Progress): Promi
     await inTransaction(run, "create _prisma_migrations", () => createTable(session, schema));
     run.hasTable = true;
   }
+  const { rowId, indexes } = progress;
+  const made = madeFrom(script, 0);
+  const concurrent = segment.couldBeHalfApplied ? undefined : { indexes, made };
+  run.onScript?.({ migration: script.name, rowId, concurrent });
   progress.isRowSent = true;
   run.transactionIds.push(await insertStarted(session, schema, progress.rowId, script, nextTimestamp()));
   progress.isBegun = true;
@@ -245,7 +249,7 @@ async function fail(run: Run, script: PlannedScript, progress: Progress, cause: 
   const error = explain(run, script, progress, cause);
   if (isLost(run, cause)) return isRowSent ? { kind: "lost", error } : { kind: "not-begun", error };
   if (!isBegun) return { kind: "not-begun", error };
-  const made = script.facts.statements.find((place) => place.start >= start)?.outside?.index ?? { kind: "none" };
+  const made = madeFrom(script, start);
   try {
     await despiteCancel(async () => {
       if (await isLeftInTransaction(run)) await rollBack(run);
@@ -260,6 +264,11 @@ async function fail(run: Run, script: PlannedScript, progress: Progress, cause: 
     if (!isDeployError(secondError) && !(secondError instanceof ServerError)) throw secondError;
   }
   return { kind: "failed", error, rowId, indexes, made };
+}
+
+/** The index that the statement at an offset, or the next one, makes. */
+function madeFrom(script: PlannedScript, start: number): MadeIndex {
+  return script.facts.statements.find((place) => place.start >= start)?.outside?.index ?? { kind: "none" };
 }
 
 /** Our own statements fail under their own name, so that nobody looks for the fault in the script. */

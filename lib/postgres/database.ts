@@ -37,6 +37,8 @@ export interface Database {
   readonly sessionsOpened: number;
   /** Counts sessions that something else opened for us, for example the Prisma CLI. */
   addSessions(count: number): void;
+  /** Told the number each time that it has grown; must not throw. */
+  onSessionOpened: ((sessionsOpened: number) => void) | undefined;
   /**
    * A new session. It connects with its first statement, which therefore carries what connecting can meet:
    * DATABASE_UNREACHABLE, DATABASE_STARTING, AUTHENTICATION_FAILED, DATABASE_NOT_FOUND, DATABASE_REFUSED, TLS_FAILED.
@@ -57,9 +59,11 @@ export function makeDatabase(target: ConnectionTarget, applicationName: string =
   let isEncrypted: boolean | undefined;
   const addSessions = (count: number) => {
     sessionsOpened += count;
+    database.onSessionOpened?.(sessionsOpened);
   };
-  return {
+  const database: Database = {
     target,
+    onSessionOpened: undefined,
     get sessionsOpened() {
       return sessionsOpened;
     },
@@ -89,6 +93,7 @@ export function makeDatabase(target: ConnectionTarget, applicationName: string =
       return result;
     },
   };
+  return database;
 }
 
 const TIMEOUTS = [

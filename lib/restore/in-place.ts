@@ -47,6 +47,8 @@ export interface InPlaceOptions {
     /** False when something, such as a killed Prisma CLI, opened an unknown number of sessions for us. */
     readonly areSessionsCounted: boolean;
   };
+  /** Told what restores as soon as it has begun, before it changes anything. Must not throw. */
+  readonly onTransaction?: ((transaction: RecordedTransaction) => void) | undefined;
   readonly lockTimeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -198,7 +200,7 @@ async function runRestore(
   directory: string,
   dump: string,
   script: RestoreScriptOptions,
-  { database, tools, signal }: InPlaceOptions,
+  { database, tools, signal, onTransaction }: InPlaceOptions,
 ): Promise<string> {
   const begin = join(directory, "begin.sql");
   const end = join(directory, "end.sql");
@@ -210,7 +212,13 @@ async function runRestore(
   const watch = watchLocks(session, () => heard.transaction?.pid, script.lockTimeoutMs);
   const running = database.runTool(tools.psql, [...flags, "-f", begin, "-f", dump, "-f", end], {
     sessions: 1,
-    stdout: { line: (line) => hearAnswer(line, heard) },
+    stdout: {
+      line: (line) => {
+        const isKnown = heard.transaction !== undefined;
+        hearAnswer(line, heard);
+        if (!isKnown && heard.transaction !== undefined) onTransaction?.(heard.transaction);
+      },
+    },
     stderr: { line: (line) => hearComplaint(line, heard) },
     deadlineMs: NO_DEADLINE_MS,
     isShielded: true,

@@ -228,7 +228,7 @@ async function checkInvariants(run: Run, world: World, story: string): Promise<v
   expect(exitCode === 0, `success is said of a migrated database only: ${story}`).toBe(state === "migrated");
 
   // Nothing is changed without a backup to come back to, and one that may still be needed is there.
-  const manifests = readdirSync(world.project.backupDirectory).filter((file) => file.endsWith(".json"));
+  const manifests = readdirSync(world.project.backupDirectory).filter((file) => /^backup_[\d_]+\.json$/.test(file));
   if (after !== world.before) expect(manifests.length, `backed up first: ${story}`).toBe(1);
   if (run.calls.includes("prune")) expect(outcome?.kind, `only success prunes: ${story}`).toBe("deployed");
   const claimed = run.events.some(({ kind }) => kind === "restore-finished" || kind === "rolled-back");

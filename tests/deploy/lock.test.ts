@@ -74,7 +74,9 @@ test(
     expect(run.stderr).toContain(BY_ANOTHER);
     expect(run.stderr).not.toContain("📦");
     expect(await readRows(live)).toBe("1_users|1|t\n2_slow|1|t");
-    expect(readdirSync(live.project.backupDirectory).filter((name) => name.endsWith(".json"))).toHaveLength(1);
+    expect(readdirSync(live.project.backupDirectory).filter((name) => /^backup_[\d_]+\.json$/.test(name))).toHaveLength(
+      1,
+    );
   },
   TIMEOUT_MS,
 );
@@ -133,7 +135,7 @@ test(
     for (const run of ended) expectStarted(run);
     expect(ended.filter(({ stderr }) => stderr.includes("📦"))).toHaveLength(1);
     expect(await readRows({ cluster, database })).toBe("1_users|1|t\n2_index|1|t\n3_orders|1|t");
-    expect(readdirSync(project.backupDirectory).filter((name) => name.endsWith(".json"))).toHaveLength(1);
+    expect(readdirSync(project.backupDirectory).filter((name) => /^backup_[\d_]+\.json$/.test(name))).toHaveLength(1);
   },
   TIMEOUT_MS,
 );

@@ -76,8 +76,8 @@ async function expectAsBefore(run: DeployRun, live: Live, exitCode: number): Pro
 function listBackups({ project }: Live): { manifests: number; others: string[] } {
   const names = existsSync(project.backupDirectory) ? readdirSync(project.backupDirectory) : [];
   return {
-    manifests: names.filter((name) => name.endsWith(".json")).length,
-    others: names.filter((name) => !/^backup_[\d_]+\.(json|sql|dump)$/.test(name)),
+    manifests: names.filter((name) => /^backup_[\d_]+\.json$/.test(name)).length,
+    others: names.filter((name) => !/^(backup_[\d_]+\.(json|mark\.json|sql|dump)|journal\.jsonl)$/.test(name)),
   };
 }
 

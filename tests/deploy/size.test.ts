@@ -127,6 +127,6 @@ test("one migration that needs more locks than there is room for fails whole, an
 });
 
 function readManifests(directory: string): unknown[] {
-  const names = readdirSync(directory).filter((name) => name.endsWith(".json"));
+  const names = readdirSync(directory).filter((name) => /^backup_[\d_]+\.json$/.test(name));
   return names.map((name) => JSON.parse(readFileSync(join(directory, name), "utf8")));
 }

@@ -117,6 +117,7 @@ export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout
   prune: [{ about: "prune", reason: VALUE }],
   unlock: [{ about: "unlock", reason: VALUE }],
   verify: [{ about: "verify", reason: VALUE }],
+  journal: [{ about: "journal", reason: VALUE }],
   cleanup: [{ about: "cleanup", reason: VALUE }],
 };
 

@@ -1,0 +1,47 @@
+/** How a deploy ended, as a step of the journal. Pure. */
+import type { AnyDeployError, ErrorCode } from "../errors.ts";
+import { exitCodeOf, exitCodeOfError, type Outcome } from "../outcome.ts";
+import type { JournalFailure, JournalOutcome, JournalStep } from "./lines.ts";
+
+export type EndedDeploy = Outcome | { readonly kind: "stopped"; readonly error: AnyDeployError };
+
+/** What a script does again on the same data. A lost connection, a signal, a full disk of ours are none of its own. */
+const REPEATABLE: readonly ErrorCode[] = [
+  "MIGRATION_FAILED",
+  "MIGRATION_BROKE_TRANSACTION",
+  "MIGRATION_LEFT_SESSION_CHANGED",
+  "PRISMA_CLI_FAILED",
+];
+
+export function describeFailure(error: AnyDeployError): JournalFailure {
+  const { fields } = error;
+  return {
+    code: error.code,
+    isRepeatable: REPEATABLE.includes(error.code),
+    ...("migration" in fields ? { migration: fields.migration } : {}),
+    ...("server" in fields ? { sqlState: fields.server.sqlState } : {}),
+  };
+}
+
+/** @param isFoundLater it had been killed, and a later deploy has found out or brought about this end */
+export function makeEndStep(end: EndedDeploy, isFoundLater: boolean): Extract<JournalStep, { step: "ended" }> {
+  const failure = failureOf(end);
+  return {
+    step: "ended",
+    outcome: outcomeOf(end),
+    exitCode: end.kind === "stopped" ? exitCodeOfError(end.error) : exitCodeOf(end),
+    applied: end.kind === "deployed" || end.kind === "at-boundary" ? end.applied : [],
+    failure: failure === undefined ? null : describeFailure(failure),
+    isFoundLater,
+  };
+}
+
+function failureOf(end: EndedDeploy): AnyDeployError | undefined {
+  if (end.kind === "stopped") return end.error;
+  return "failure" in end ? end.failure : undefined;
+}
+
+function outcomeOf({ kind }: EndedDeploy): JournalOutcome {
+  // A deploy that has begun is neither of these two.
+  return kind === "up-to-date" || kind === "planned" ? "stopped" : kind;
+}
