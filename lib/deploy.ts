@@ -18,8 +18,14 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   explain(problem: AnyDeployError): Promise<AnyDeployError>;
   takeLock(): Promise<void>;
   releaseLock(): Promise<void>;
+  /** Lets writers in again whom a killed deploy has shut out. Under the lock, and it is held anew afterwards. */
+  lowerLeftFence(id: string): Promise<void>;
   /** Everything that can be refused is refused here: scripts, their grammar, tools, rights, space, possible restores. */
   prepare(plan: Plan): Promise<Preparation>;
+  /** Shuts writers out, as far as we may: see `restore/fence.ts`. */
+  raiseFence(): Promise<void>;
+  /** Lets writers in again, where `raiseFence` has shut them out. */
+  lowerFence(): Promise<void>;
   /** Marks the state to come back to and takes a verified backup of exactly that state. */
   takeBackup(): Promise<Backup>;
   /** Applies what was prepared. A failure of a migration is a result, not an exception. */
@@ -78,6 +84,8 @@ export interface DeployOptions {
   readonly engine: "native" | "prisma";
   /** Tell what would be done, and do nothing. */
   readonly dryRun: boolean;
+  /** Writers are shut out from the mark to the verdict. */
+  readonly maintenance: boolean;
   /** At a migration boundary: leave what is applied whole, or go back to the backup where that is proven safe. */
   readonly onPartial: "stop" | "restore";
 }
@@ -88,7 +96,7 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
   tell({ kind: "deploy-started", version: options.version });
   tell({ kind: "reading-status" });
   const seen = await operations.readPlan();
-  if (isUpToDate(seen)) return tellUpToDate(seen, false, tell);
+  if (isUpToDate(seen) && (seen.fence === undefined || options.dryRun)) return tellUpToDate(seen, false, tell);
   if (options.dryRun) {
     // What is unfinished is at work then, and not failed; what it will leave to do can't be known.
     const isAtWork = seen.lockHeld && seen.unfinished.length > 0;
@@ -100,7 +108,7 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
   tell({ kind: "work-found" });
   await operations.takeLock();
   try {
-    const outcome = await deployLocked(options, operations, tell);
+    const outcome = await deployLocked(options, seen, operations, tell);
     await noteEnd(outcome, operations, tell);
     return outcome;
   } catch (error) {
@@ -118,11 +126,38 @@ async function noteEnd(end: DeployEnd, operations: Operations, tell: Report): Pr
 }
 
 /** What was seen before the lock may have been a migration of the holder at work: only now is anything decided. */
-async function deployLocked(options: DeployOptions, operations: Operations, tell: Report): Promise<Outcome> {
-  const plan = await operations.readPlan();
-  if (isUpToDate(plan)) return tellUpToDate(plan, true, tell);
+async function deployLocked(
+  options: DeployOptions,
+  seen: Plan,
+  operations: Operations,
+  tell: Report,
+): Promise<Outcome> {
+  const plan = await readLockedPlan(operations);
+  if (isUpToDate(plan)) return tellUpToDate(plan, !isUpToDate(seen), tell);
   await prepare(plan, operations, tell);
+  if (!options.maintenance) return await migrateMarked(options, plan, operations, tell);
+  try {
+    await operations.raiseFence();
+    return await migrateMarked(options, plan, operations, tell);
+  } finally {
+    await operations.lowerFence().catch((cause) => tell({ kind: "warning", warning: warningAbout("fence", cause) }));
+  }
+}
 
+/** A fence that is still there when we hold the lock belongs to a deploy that was killed. */
+async function readLockedPlan(operations: Operations): Promise<Plan> {
+  const plan = await operations.readPlan();
+  if (plan.fence === undefined) return plan;
+  await operations.lowerLeftFence(plan.fence);
+  return await operations.readPlan();
+}
+
+async function migrateMarked(
+  options: DeployOptions,
+  plan: Plan,
+  operations: Operations,
+  tell: Report,
+): Promise<Outcome> {
   const backup = await operations.takeBackup();
 
   tell({ kind: "migration-started", engine: options.engine });
@@ -244,7 +279,7 @@ function asDeployError(cause: unknown, during: "migrate" | "restore" | "verify")
   return new DeployError("UNEXPECTED", { during, stack }, { cause });
 }
 
-function warningAbout(about: "prune" | "unlock" | "journal", cause: unknown): Warning {
+function warningAbout(about: "prune" | "unlock" | "fence" | "journal", cause: unknown): Warning {
   const reason = isDeployError(cause) ? cause.code : cause instanceof Error ? cause.message : String(cause);
   return { about, reason };
 }

@@ -148,6 +148,8 @@ export interface ErrorFields {
   };
   PRISMA_CLI_NOT_FOUND: { directory: string };
   RIGHTS_MISSING: { reason: string };
+  /** `--maintenance` is for the owner of the database. */
+  FENCE_DENIED: { database: string; owner: string; user: string };
   NO_AUTOMATIC_RESTORE: { migrations: readonly string[]; reasons: readonly RestoreReason[] };
   BACKUP_FORMAT_UNSUITABLE: { reasons: readonly RestoreReason[] };
 

@@ -71,6 +71,19 @@ export type Event =
     }
   | { readonly kind: "prisma-output"; readonly line: string }
   | { readonly kind: "invalid-index-dropped"; readonly index: string }
+  /** `--maintenance`: from here on whoever connects may read and not write. */
+  | {
+      readonly kind: "fence-raised";
+      readonly id: string;
+      /** Sessions of others. */
+      readonly ended: number;
+      /** Sessions of others that could not be ended, and may go on writing. */
+      readonly remaining: number;
+      /** Roles that a setting of their own lets write all the same. */
+      readonly overridingRoles: readonly string[];
+    }
+  /** Writers are let in again. */
+  | { readonly kind: "fence-lowered"; readonly id: string; readonly ended: number; readonly wasLeft: boolean }
   | { readonly kind: "rolled-back"; readonly transactionId: string | undefined }
   | {
       readonly kind: "stopped-at-boundary";
@@ -106,6 +119,8 @@ export type Warning =
       readonly migrations: readonly string[];
       readonly reasons: readonly SegmentReason[];
     }
+  /** Writers are shut out: by a deploy at work, or by one that was killed. */
+  | { readonly about: "fenced"; readonly id: string; readonly isHeld: boolean }
   | { readonly about: "backup-dir-in-container"; readonly path: string }
   | { readonly about: "no-tls"; readonly host: string }
   | { readonly about: "invalid-index"; readonly indexes: readonly string[] }
@@ -114,7 +129,7 @@ export type Warning =
   | { readonly about: "state-file"; readonly path: string; readonly reason: string }
   | { readonly about: "probe-port"; readonly port: number; readonly reason: string }
   /** A step after the last COMMIT, or a clean-up, failed: the deploy's outcome stands. */
-  | { readonly about: "prune" | "unlock" | "verify" | "cleanup" | "journal"; readonly reason: string };
+  | { readonly about: "prune" | "unlock" | "fence" | "verify" | "cleanup" | "journal"; readonly reason: string };
 
 /** What a deploy is at, as a health check shows it. */
 export type DeployStep = "connect" | "lock" | "prepare" | "backup" | "migrate" | "restore" | "prune" | "finish";

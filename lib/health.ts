@@ -41,6 +41,8 @@ export type Finding =
     }
   | { readonly check: "deploy"; readonly isHealthy: true; readonly state: "none" }
   | { readonly check: "database"; readonly isHealthy: true; readonly durationMs: number }
+  /** A deploy in maintenance mode lets the app read and not write; its id. */
+  | { readonly check: "database"; readonly isHealthy: false; readonly fence: string }
   | {
       readonly check: "database" | "migrations";
       readonly isHealthy: false;
@@ -112,8 +114,12 @@ async function checkDatabase(request: DatabaseRequest, deadlineMs: number): Prom
     const failed: Finding = { check, isHealthy: false, error: answer.error, user: target.user };
     return isAboutHistory ? [answered, failed] : [failed];
   }
-  if (answer.history === undefined || migrationsDirectory === undefined) return [answered];
-  return [answered, await compareFolder(answer.history, migrationsDirectory, target)];
+  const { history } = answer;
+  if (history === undefined || migrationsDirectory === undefined) return [answered];
+  const migrations = await compareFolder(history, migrationsDirectory, target);
+  // A role may have a setting of its own that is stronger than the fence: then the app can write.
+  const isFenced = history.fence !== undefined && history.server.readOnly;
+  return [isFenced ? { check: "database", isHealthy: false, fence: history.fence } : answered, migrations];
 }
 
 type DatabaseAnswer = { readonly history: History | undefined } | { readonly error: AnyDeployError };

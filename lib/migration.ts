@@ -11,6 +11,7 @@ import type { MigrationWatch } from "./migrations/watch.ts";
 import type { OperationContext, OperationSettings } from "./operations.ts";
 import type { Database } from "./postgres/database.ts";
 import type { Session } from "./postgres/session.ts";
+import { addSessionOption } from "./postgres/url-options.ts";
 import type { Prepared } from "./preflight.ts";
 import { objectionTo, type RecoveryPoint } from "./recovery.ts";
 
@@ -149,7 +150,7 @@ async function migrateWithPrisma(migration: Migration, context: OperationContext
     cli,
     directory: process.cwd(),
     schemaPath: settings.prismaSchema === "" ? undefined : settings.prismaSchema,
-    environment,
+    environment: settings.maintenance ? passFence(environment) : environment,
     scripts,
     openSession: () => database.open("watch"),
     deadlineMs: settings.prismaTimeoutMs || NO_DEADLINE_MS,
@@ -165,6 +166,15 @@ async function migrateWithPrisma(migration: Migration, context: OperationContext
   }
   const problem = problemOf(verdict, run, worksElsewhere(run.datasource, settings.target));
   return describePrisma(verdict, run, problem, signal);
+}
+
+/** The CLI reads the connection string from a variable that the project names. */
+function passFence(environment: OperationContext["environment"]): OperationContext["environment"] {
+  const passing = ([name, value]: [string, string | undefined]) => [
+    name,
+    value === undefined ? value : addSessionOption(value, "-c default_transaction_read_only=off"),
+  ];
+  return Object.fromEntries(Object.entries(environment).map(passing));
 }
 
 function describePrisma(

@@ -39,6 +39,7 @@ export interface OperationSettings {
   readonly lockRetryMs: number;
   readonly statementTimeoutMs: number;
   readonly createDatabase: boolean;
+  readonly maintenance: boolean;
 }
 
 export interface OperationContext {
@@ -74,6 +75,7 @@ class DatabaseOperations implements DeployOperations {
   #history: History | undefined;
   #prepared: Prepared | undefined;
   #point: RecoveryPoint | undefined;
+  #fence: string | undefined;
 
   constructor(context: OperationContext) {
     this.#context = context;
@@ -130,6 +132,7 @@ class DatabaseOperations implements DeployOperations {
     const { settings, signal, tell } = this.#context;
     const { acquireDeployLock } = await import("./postgres/deploy-lock.ts");
     await this.#session?.close();
+    if (this.#history?.fence !== undefined) this.#database.passFence();
     this.#session = await acquireDeployLock(
       this.#database,
       () =>
@@ -142,6 +145,23 @@ class DatabaseOperations implements DeployOperations {
   async releaseLock(): Promise<void> {
     const { releaseDeployLock } = await import("./postgres/deploy-lock.ts");
     if (this.#session !== undefined) await releaseDeployLock(this.#session);
+  }
+
+  async lowerLeftFence(id: string): Promise<void> {
+    await this.#lowerFence(id, true);
+    // A session that connected behind the fence before it was seen stays read-only for good.
+    if (this.#current().history.server.readOnly) await this.takeLock();
+  }
+
+  async raiseFence(): Promise<void> {
+    this.#context.signal.throwIfAborted();
+    const { makeFenceId, raiseFence } = await import("./restore/fence.ts");
+    this.#fence = makeFenceId(new Date());
+    this.#context.tell({ kind: "fence-raised", ...(await raiseFence(this.#database, this.#fence)) });
+  }
+
+  async lowerFence(): Promise<void> {
+    if (this.#fence !== undefined) await this.#lowerFence(this.#fence, false);
   }
 
   async prepare(plan: Plan): Promise<Preparation> {
@@ -238,6 +258,18 @@ class DatabaseOperations implements DeployOperations {
 
   async close(): Promise<void> {
     await this.#session?.leave();
+  }
+
+  /** Not given up at once: a deploy that has failed on a lost connection has a fence to lift all the same. */
+  async #lowerFence(id: string, wasLeft: boolean): Promise<void> {
+    const { lowerFence } = await import("./restore/fence.ts");
+    const { settings, tell } = this.#context;
+    const lowered = await retryWhileUnavailable(() => lowerFence(this.#database, id), {
+      waitMs: Math.max(settings.databaseWaitMs, RECONNECT_MS_MIN),
+      signal: new AbortController().signal,
+      tell,
+    });
+    if (lowered !== undefined) tell({ kind: "fence-lowered", wasLeft, ...lowered });
   }
 
   async #readHistory(): Promise<History> {

@@ -42,7 +42,11 @@ export async function prepareDeploy(
   settings: OperationSettings,
   environment: Readonly<Record<string, string | undefined>>,
 ): Promise<Prepared> {
-  if (server.readOnly) throw new DeployError("DATABASE_READ_ONLY", { inRecovery: server.inRecovery });
+  // A fence that a killed deploy has left is lifted before anything is done; it is still there in a dry run.
+  if (server.readOnly && (server.inRecovery || plan.fence === undefined)) {
+    throw new DeployError("DATABASE_READ_ONLY", { inRecovery: server.inRecovery });
+  }
+  if (settings.maintenance) await requireFenceRights(session);
   const { readScripts } = await import("./migrations/folder.ts");
   const scripts = await readScripts(settings.migrationsDirectory, plan.pending);
   const engine = await prepareEngine(scripts, server, settings, environment);
@@ -50,6 +54,12 @@ export async function prepareDeploy(
   const folder = await checkBackupFolder(session, settings);
   const warnings = [...segmentWarnings(engine.segments), ...connectionWarnings(session, settings), ...folder.warnings];
   return { plan, server, scripts, ...engine, tools, room: folder.room, warnings };
+}
+
+async function requireFenceRights(session: Session): Promise<void> {
+  const { readFenceRights } = await import("./restore/fence.ts");
+  const { isAllowed, ...fields } = await readFenceRights(session);
+  if (!isAllowed) throw new DeployError("FENCE_DENIED", fields);
 }
 
 /** What is shown of the segments: none with Prisma's engine, which commits as it likes. */

@@ -3,6 +3,7 @@
  * but never blindly: before anything is marked, its script is held against what is in the database.
  */
 import { DeployError, hasCode } from "./errors.ts";
+import type { Report } from "./events.ts";
 import { withDeployLock } from "./locked.ts";
 import type { Choice, Diagnosis } from "./migrations/diagnosis.ts";
 import { type MigrationScript, readMigrationNames, readMigrationsFolder, readScripts } from "./migrations/folder.ts";
@@ -10,6 +11,7 @@ import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.
 import { type Resolution, resolveApplied, resolveBaseline, resolveRolledBack } from "./migrations/resolution.ts";
 import type { DiagnosisSubject } from "./migrations/script-diagnosis.ts";
 import { MINIMUM_SERVER, type OperationContext } from "./operations.ts";
+import type { Database } from "./postgres/database.ts";
 import type { Session } from "./postgres/session.ts";
 
 export type ResolveRequest =
@@ -43,13 +45,14 @@ export async function resolve(
   context: OperationContext,
 ): Promise<ResolveResult> {
   const names = readNames(request, context.settings.migrationsDirectory);
-  return await withDeployLock(context, "resolve", (session) =>
-    resolveLocked(session, names, request, options, context),
+  return await withDeployLock(context, "resolve", (session, database) =>
+    resolveLocked(database, session, names, request, options, context),
   );
 }
 
 /** What is unfinished may have been at work: only under the lock it is failed. */
 async function resolveLocked(
+  database: Database,
   session: Session,
   names: readonly string[],
   request: ResolveRequest,
@@ -72,6 +75,7 @@ async function resolveLocked(
   if (options.dryRun) return { ...marked, written: false, diagnoses };
 
   signal.throwIfAborted();
+  if (history.fence !== undefined) await lowerLeftFence(database, session, history.fence, tell);
   const { writeResolution } = await import("./migrations/resolution-rows.ts");
   const { makeTimestamps } = await import("./migrations/native-run.ts");
   const rows = {
@@ -81,6 +85,18 @@ async function resolveLocked(
   const nextTimestamp = makeTimestamps(() => performance.timeOrigin + performance.now());
   await writeResolution(session, rows, { schema, hasTable: history.schema !== undefined, nextTimestamp });
   return { ...marked, written: true, diagnoses };
+}
+
+/** We hold the lock, so the deploy that shut writers out was killed. */
+async function lowerLeftFence(database: Database, session: Session, id: string, tell: Report): Promise<void> {
+  const { lowerFence } = await import("./restore/fence.ts");
+  const lowered = await lowerFence(database, id);
+  if (lowered !== undefined) tell({ kind: "fence-lowered", wasLeft: true, ...lowered });
+  // It connected behind the fence, and would stay read-only.
+  await session.script("SET default_transaction_read_only = off", {
+    during: "set the session up to write",
+    deadlineMs: READ_DEADLINE_MS,
+  });
 }
 
 /** As Prisma: the provider matters for what is to be applied, and a migration can be rolled back without a folder. */
@@ -121,7 +137,8 @@ async function readSettledHistory(
   if (versionNumber < MINIMUM_SERVER.versionNumber) {
     throw new DeployError("SERVER_TOO_OLD", { serverVersion: version, minimum: MINIMUM_SERVER.version });
   }
-  if (readOnly) throw new DeployError("DATABASE_READ_ONLY", { inRecovery });
+  if (readOnly && (inRecovery || history.fence === undefined))
+    throw new DeployError("DATABASE_READ_ONLY", { inRecovery });
   if (history.baseline?.hasContractLedger === true) {
     throw new DeployError("LEDGER_UNSUPPORTED", { schema: "prisma_contract" });
   }

@@ -46,6 +46,7 @@ const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
     "POOLER_IN_TRANSACTION_MODE",
     "PRISMA_CLI_NOT_FOUND",
     "RIGHTS_MISSING",
+    "FENCE_DENIED",
     "NO_AUTOMATIC_RESTORE",
     "BACKUP_FORMAT_UNSUITABLE",
   ],

@@ -290,6 +290,7 @@ function makeHistory(rows: readonly MigrationRow[], baseline?: Partial<NonNullab
     schema: baseline === undefined ? "public" : undefined,
     rows,
     lockHeld: false,
+    fence: undefined,
     baseline:
       baseline === undefined
         ? undefined

@@ -95,6 +95,7 @@ const ROWS: { readonly [K in keyof typeof SETTINGS & keyof Settings]: Row } = {
   lockRetryMs: { environment: "LOCK_RETRY", flag: "lock-retry", default: 300_000, ...DURATION },
   statementTimeoutMs: { environment: "STATEMENT_TIMEOUT", flag: "statement-timeout", default: 0, ...DURATION },
   createDatabase: { environment: "CREATE_DATABASE", flag: "create-database", ...SWITCH },
+  maintenance: { environment: "MAINTENANCE", flag: "maintenance", ...SWITCH },
   stateFile: {
     environment: "STATE_FILE",
     flag: "state-file",

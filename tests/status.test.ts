@@ -24,6 +24,7 @@ const NOTHING: Status = {
   edited: [],
   late: [],
   lastCommon: "3_c",
+  fence: null,
 };
 
 const UNFINISHED = `INSERT INTO _prisma_migrations (id, checksum, migration_name)

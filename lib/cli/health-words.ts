@@ -59,7 +59,7 @@ async function describe(finding: Finding, words: HealthWords): Promise<string> {
     case "deploy":
       return describeDeploy(finding, health);
     case "database":
-      return health.databaseAnswers(formatDuration(finding.durationMs));
+      return "fence" in finding ? health.fenced : health.databaseAnswers(formatDuration(finding.durationMs));
     case "migrations":
       return finding.isHealthy ? health.applied(finding.applied) : describeMigrations(finding, health);
     case "url": {

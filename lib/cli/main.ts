@@ -151,8 +151,8 @@ async function runDeploy(settings: Settings, environment: Environment, console: 
   });
   let outcome: Outcome;
   try {
-    const { migrateEngine: engine, onPartial } = settings;
-    const options = { version: VERSION, engine, dryRun: isDryRun, onPartial };
+    const { migrateEngine: engine, onPartial, maintenance } = settings;
+    const options = { version: VERSION, engine, dryRun: isDryRun, onPartial, maintenance };
     outcome = await deploy(options, operations, watched.tell);
   } finally {
     await operations.close();

@@ -41,6 +41,7 @@ interface TableSettings {
   readonly lockRetryMs: number;
   readonly statementTimeoutMs: number;
   readonly createDatabase: boolean;
+  readonly maintenance: boolean;
   readonly stateFile: string;
   readonly probePort: number;
   /** Names of migrations, for `resolve`. */
@@ -286,6 +287,16 @@ export const SETTINGS: SettingTable<TableSettings> = {
     kind: { type: "switch" },
     default: false,
     help: { ko: "데이터베이스가 없으면 만듭니다.", en: "Create the database where it does not exist." },
+  },
+  maintenance: {
+    environment: "MAINTENANCE",
+    flag: "maintenance",
+    kind: { type: "switch" },
+    default: false,
+    help: {
+      ko: "배포하는 동안 다른 클라이언트의 쓰기를 막습니다 (접속을 끊고, 다시 접속하면 읽기만 가능). 데이터베이스 소유자만 가능합니다.",
+      en: "Shut out writers during the deploy: others are disconnected, and may only read until it ends. For the owner of the database.",
+    },
   },
   stateFile: {
     environment: "STATE_FILE",

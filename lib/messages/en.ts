@@ -123,6 +123,20 @@ export const en: Messages = {
         ? "↩️  Nothing was left behind, so the database is as it was before the deploy. Nothing needs to be restored."
         : "↩️  The transaction was rolled back, so the database is as it was before the deploy. Nothing needs to be restored.",
     ],
+    "fence-raised": ({ ended, remaining, overridingRoles }) => [
+      detail(`Maintenance: other clients may read and not write. Disconnected: ${ended}`),
+      ...(remaining > 0 ? [detail(`  ⚠️  Could not be disconnected and may go on writing: ${remaining}`)] : []),
+      ...(overridingRoles.length > 0
+        ? [detail(`  ⚠️  Roles that a setting of their own lets write: ${overridingRoles.join(", ")}`)]
+        : []),
+    ],
+    "fence-lowered": ({ ended, wasLeft }) => [
+      detail(
+        wasLeft
+          ? `Let writers in again whom a killed deploy had shut out. Disconnected: ${ended}`
+          : `Let writers in again. Disconnected: ${ended}`,
+      ),
+    ],
     "stopped-at-boundary": ({ applied, notApplied }) => [
       "⏸️  Stopped at a migration boundary. Every applied migration is whole.",
       detail(`Applied: ${formatNames(applied)}`),
@@ -180,6 +194,11 @@ export const en: Messages = {
     "backup-dir-in-container": ({ path }) => [
       `The backup folder is inside the container and disappears with it. Mount a volume there: ${path}`,
     ],
+    fenced: ({ id, isHeld }) => [
+      isHeld
+        ? `A deploy in maintenance mode shuts writers out: ${id}`
+        : `A killed deploy has shut writers out. The next deploy lets them in: ${id}`,
+    ],
     "no-tls": ({ host }) => [`Connecting to a remote server without TLS: ${host} (sslmode=require is advised)`],
     "invalid-index": ({ indexes }) => [`There are INVALID indexes: ${indexes.join(", ")}`],
     "schema-changed-by-others": () => ["Another client changed the schema during the deploy."],
@@ -187,6 +206,10 @@ export const en: Messages = {
     "probe-port": ({ port, reason }) => [`No answers to probes on port ${port}: ${reason}`],
     prune: ({ reason }) => [`Could not clean up old backups (the deploy is not affected): ${reason}`],
     unlock: ({ reason }) => [`Could not release the deploy lock (it ends with the connection): ${reason}`],
+    fence: ({ reason }) => [
+      `Could not let writers in again: ${reason}`,
+      "Deploy again, which lets them in even where nothing is pending.",
+    ],
     verify: ({ reason }) => [`Could not check the result after applying: ${reason}`],
     journal: ({ reason }) => [`Could not write the end of the deploy into the journal: ${reason}`],
     cleanup: ({ reason }) => [`Could not clean up: ${reason}`],
@@ -316,6 +339,13 @@ export const en: Messages = {
     RIGHTS_MISSING: ({ reason }) => ({
       summary: `Rights missing: ${reason}`,
       next: ["Check the role of DATABASE_URL."],
+    }),
+    FENCE_DENIED: ({ database, owner, user }) => ({
+      summary: `No right to shut writers out: database ${database}, owner ${owner}, role ${user}`,
+      next: [
+        "Deploy as the owner of the database, or without --maintenance.",
+        `To change the owner: ALTER DATABASE "${database}" OWNER TO "${user}"`,
+      ],
     }),
     NO_AUTOMATIC_RESTORE: ({ migrations, reasons }) => ({
       summary: `Migrations that could be left half-applied, with no automatic restore: ${migrations.join(", ")}`,
@@ -569,6 +599,7 @@ export const en: Messages = {
     late: (number) => `Out of order: ${number}`,
     lastCommon: "Last common migration",
     noHistory: "There is no history yet (_prisma_migrations).",
+    fenced: "Writers are shut out by a deploy with --maintenance, at work or killed:",
     upToDate: "The database schema is up to date.",
     blocked: "A deploy would be refused",
     toApply: "To apply them: deploy",

@@ -18,6 +18,7 @@ export const healthEn: HealthMessages = {
   stale: (duration) => `deploy silent for ${duration}`,
   noDeploy: "no deploy at work (no --url given)",
   databaseAnswers: (duration) => `database answers in ${duration}`,
+  fenced: "read-only: a deploy with --maintenance is at work, or was killed",
   applied: (count) => `${count} ${count === 1 ? "migration" : "migrations"} applied`,
   pending: (count) => `${count} pending`,
   failed: (count) => `${count} failed`,

@@ -18,6 +18,7 @@ export const healthKo: HealthMessages = {
   stale: (duration) => `배포 응답 없음 (${duration})`,
   noDeploy: "진행 중인 배포 없음 (--url 미설정)",
   databaseAnswers: (duration) => `데이터베이스 응답 ${duration}`,
+  fenced: "읽기 전용: --maintenance 배포가 진행 중이거나 중단됨",
   applied: (count) => `마이그레이션 ${count}건 적용됨`,
   pending: (count) => `적용 대기 ${count}건`,
   failed: (count) => `실패한 마이그레이션 ${count}건`,

@@ -9,6 +9,8 @@ export interface HealthMessages {
   readonly stale: (duration: string) => string;
   readonly noDeploy: string;
   readonly databaseAnswers: (duration: string) => string;
+  /** The app may read and not write. */
+  readonly fenced: string;
   readonly applied: (count: number) => string;
   readonly pending: (count: number) => string;
   readonly failed: (count: number) => string;

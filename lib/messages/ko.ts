@@ -115,6 +115,20 @@ export const ko: Messages = {
         ? "↩️  남은 변경이 없어 데이터베이스는 배포 전 상태 그대로입니다. 복원이 필요하지 않습니다."
         : "↩️  트랜잭션이 취소되어 데이터베이스는 배포 전 상태 그대로입니다. 복원이 필요하지 않습니다.",
     ],
+    "fence-raised": ({ ended, remaining, overridingRoles }) => [
+      detail(`유지보수 모드: 다른 클라이언트의 쓰기를 막았습니다. 끊은 연결: ${ended}개`),
+      ...(remaining > 0 ? [detail(`  ⚠️  끊을 수 없어 계속 쓸 수 있는 연결: ${remaining}개`)] : []),
+      ...(overridingRoles.length > 0
+        ? [detail(`  ⚠️  자체 설정 때문에 계속 쓸 수 있는 역할: ${overridingRoles.join(", ")}`)]
+        : []),
+    ],
+    "fence-lowered": ({ ended, wasLeft }) => [
+      detail(
+        wasLeft
+          ? `중단된 배포가 막아 둔 쓰기를 다시 허용했습니다. 끊은 연결: ${ended}개`
+          : `다른 클라이언트의 쓰기를 다시 허용했습니다. 끊은 연결: ${ended}개`,
+      ),
+    ],
     "stopped-at-boundary": ({ applied, notApplied }) => [
       "⏸️  마이그레이션 경계에서 멈췄습니다. 적용된 마이그레이션은 모두 온전합니다.",
       detail(`적용됨: ${formatNames(applied)}`),
@@ -168,6 +182,11 @@ export const ko: Messages = {
     "backup-dir-in-container": ({ path }) => [
       `백업 폴더가 컨테이너 안에 있어 컨테이너와 함께 사라집니다. 볼륨을 연결하십시오: ${path}`,
     ],
+    fenced: ({ id, isHeld }) => [
+      isHeld
+        ? `유지보수 모드 배포가 쓰기를 막고 있습니다: ${id}`
+        : `중단된 배포가 쓰기를 막아 두었습니다. 다음 배포가 다시 허용합니다: ${id}`,
+    ],
     "no-tls": ({ host }) => [`TLS 없이 원격 서버에 연결합니다: ${host} (sslmode=require 권장)`],
     "invalid-index": ({ indexes }) => [`INVALID 상태의 인덱스가 있습니다: ${indexes.join(", ")}`],
     "schema-changed-by-others": () => ["배포 중에 다른 클라이언트가 스키마를 변경했습니다."],
@@ -177,6 +196,10 @@ export const ko: Messages = {
     "probe-port": ({ port, reason }) => [`프로브 요청에 응답할 수 없습니다. 포트 ${port}: ${reason}`],
     prune: ({ reason }) => [`백업 정리 실패 (배포 결과에는 영향이 없습니다): ${reason}`],
     unlock: ({ reason }) => [`배포 잠금 해제 실패 (연결이 끝나면 풀립니다): ${reason}`],
+    fence: ({ reason }) => [
+      `쓰기를 다시 허용하지 못했습니다: ${reason}`,
+      "다시 배포하면 허용됩니다. 마이그레이션이 없어도 됩니다.",
+    ],
     verify: ({ reason }) => [`적용 후 확인 실패: ${reason}`],
     journal: ({ reason }) => [`배포가 어떻게 끝났는지 저널에 쓰지 못함: ${reason}`],
     cleanup: ({ reason }) => [`정리 실패: ${reason}`],
@@ -306,6 +329,13 @@ export const ko: Messages = {
     RIGHTS_MISSING: ({ reason }) => ({
       summary: `권한 부족: ${reason}`,
       next: ["DATABASE_URL의 역할을 확인하십시오."],
+    }),
+    FENCE_DENIED: ({ database, owner, user }) => ({
+      summary: `유지보수 모드를 쓸 권한 없음: 데이터베이스 ${database}, 소유자 ${owner}, 접속한 역할 ${user}`,
+      next: [
+        "데이터베이스 소유자로 배포하거나, --maintenance 없이 배포하십시오.",
+        `소유자를 바꾸려면: ALTER DATABASE "${database}" OWNER TO "${user}"`,
+      ],
     }),
     NO_AUTOMATIC_RESTORE: ({ migrations, reasons }) => ({
       summary: `반쯤 적용될 수 있으나 자동 복원이 불가능한 마이그레이션: ${migrations.join(", ")}`,
@@ -557,6 +587,7 @@ export const ko: Messages = {
     late: (count) => `순서 어긋남: ${count}건`,
     lastCommon: "마지막 공통 마이그레이션",
     noHistory: "아직 이력이 없습니다 (_prisma_migrations).",
+    fenced: "--maintenance 배포가 쓰기를 막고 있습니다 (진행 중이거나 중단됨):",
     upToDate: "데이터베이스 스키마가 최신 상태입니다.",
     blocked: "배포 불가",
     toApply: "적용하려면: deploy",

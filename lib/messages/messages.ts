@@ -83,6 +83,7 @@ export interface Messages {
     readonly late: (count: number) => string;
     readonly lastCommon: string;
     readonly noHistory: string;
+    readonly fenced: string;
     readonly upToDate: string;
     readonly blocked: string;
     readonly toApply: string;

@@ -7,6 +7,7 @@
 import type { ServerMessage } from "../errors.ts";
 import { DeployError } from "../errors.ts";
 import { DEPLOY_LOCK_KEY } from "../postgres/deploy-lock-key.ts";
+import { FENCE_EXPRESSION, readFenceId } from "../postgres/fence-mark.ts";
 import type { Session } from "../postgres/session.ts";
 import { ServerError } from "../postgres/session.ts";
 
@@ -40,6 +41,8 @@ export interface History {
   readonly rows: readonly MigrationRow[];
   /** Somebody holds Prisma's lock, so an unfinished row may be a running migration. */
   readonly lockHeld: boolean;
+  /** Id of the fence that shuts writers out of the database: of a deploy at work, or of one that was killed. */
+  readonly fence: string | undefined;
   /** What is in the target schema; only read where there is no table. */
   readonly baseline: Baseline | undefined;
 }
@@ -73,16 +76,16 @@ const SERVER_FACTS = `
   pg_is_in_recovery() AS "inRecovery",
   current_setting('transaction_read_only') = 'on' AS "readOnly"`;
 
-const LOCK_HELD = `
+const TRACES = `
   EXISTS (
     SELECT FROM pg_locks
     WHERE locktype = 'advisory' AND classid = 0 AND objid = ${DEPLOY_LOCK_KEY} AND objsubid = 1 AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND pid <> pg_backend_pid()
-  ) AS "lockHeld"`;
+  ) AS "lockHeld", ${FENCE_EXPRESSION} AS "fence"`;
 
 /** Unqualified on purpose: the table is where Prisma would find it, through the session's search path. */
-const READ_ROWS = `SELECT ${SERVER_FACTS}, ${LOCK_HELD},
+const READ_ROWS = `SELECT ${SERVER_FACTS}, ${TRACES},
   (SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
    WHERE c.oid = '_prisma_migrations'::regclass) AS "schema",
   (SELECT coalesce(json_agg(json_build_object(
@@ -90,8 +93,9 @@ const READ_ROWS = `SELECT ${SERVER_FACTS}, ${LOCK_HELD},
      'rolledBackAt', rolled_back_at, 'appliedStepsCount', applied_steps_count) ORDER BY started_at, id), '[]')
    FROM _prisma_migrations) AS "rows"`;
 
-type RowsAnswer = ServerFacts & { lockHeld: boolean; schema: string; rows: readonly MigrationRow[] };
-type BaselineAnswer = ServerFacts & { lockHeld: boolean } & Baseline;
+type Answer = ServerFacts & { lockHeld: boolean; fence: string | null };
+type RowsAnswer = Answer & { schema: string; rows: readonly MigrationRow[] };
+type BaselineAnswer = Answer & Baseline;
 
 /**
  * The history of Prisma 5 to 7, found as Prisma would find it, through the session's search path.
@@ -127,7 +131,7 @@ export async function readNamesWithError(session: Session): Promise<readonly str
 /** A history without a table: what stands in the schema decides between an empty database and one that needs a baseline. */
 async function readBaseline(session: Session, schema: string, deadlineMs: number): Promise<History> {
   const [answer] = await session.query<BaselineAnswer>(
-    `SELECT ${SERVER_FACTS}, ${LOCK_HELD}, current_schema() AS "currentSchema",
+    `SELECT ${SERVER_FACTS}, ${TRACES}, current_schema() AS "currentSchema",
        EXISTS (
          SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          WHERE n.nspname = 'prisma_contract' AND c.relname = 'marker'
@@ -145,9 +149,10 @@ async function readBaseline(session: Session, schema: string, deadlineMs: number
   return { ...historyOf(answer), schema: undefined, rows: [], baseline: { tables, currentSchema, hasContractLedger } };
 }
 
-function historyOf(answer: ServerFacts & { lockHeld: boolean }): Pick<History, "server" | "lockHeld"> {
-  const { versionNumber, version, database, user, inRecovery, readOnly, lockHeld } = answer;
-  return { server: { versionNumber, version, database, user, inRecovery, readOnly }, lockHeld };
+function historyOf(answer: Answer): Pick<History, "server" | "lockHeld" | "fence"> {
+  const { versionNumber, version, database, user, inRecovery, readOnly, lockHeld, fence } = answer;
+  const server = { versionNumber, version, database, user, inRecovery, readOnly };
+  return { server, lockHeld, fence: readFenceId(fence) };
 }
 
 function otherSchema(expected: string, found: string, user: string): DeployError {

@@ -33,6 +33,8 @@ export interface Plan {
   readonly hasHistory: boolean;
   /** Somebody else holds the deploy lock: an unfinished row may be a migration at work. */
   readonly lockHeld: boolean;
+  /** Id of the fence that shuts writers out. One that is there while nobody holds the lock was left by a killed deploy. */
+  readonly fence: string | undefined;
   /** Why a deploy is refused. Only the holder of the lock may act on it. */
   readonly problem: AnyDeployError | undefined;
   readonly warnings: readonly Warning[];
@@ -77,6 +79,7 @@ export function makePlan(history: History, names: readonly string[], schema: str
     lastCommon: ordered[(next === undefined ? ordered.length : ordered.indexOf(next)) - 1],
     hasHistory: history.schema !== undefined,
     lockHeld: history.lockHeld,
+    fence: history.fence,
     problem: findProblem(history, byteOrdered, unfinished, missing, schema, policy),
     warnings: makeWarnings({ history, names, byteOrdered, prismaOrdered, missing, late }, policy),
   };
@@ -132,6 +135,7 @@ interface WarningInputs {
 function makeWarnings(inputs: WarningInputs, policy: PlanPolicy): Warning[] {
   const { history, names, byteOrdered, prismaOrdered, missing, late } = inputs;
   const warnings: Warning[] = [];
+  if (history.fence !== undefined) warnings.push({ about: "fenced", id: history.fence, isHeld: history.lockHeld });
   if (missing.length > 0) warnings.push({ about: "missing", migrations: missing });
   if (late.length > 0) warnings.push({ about: "late", migrations: late });
   if (byteOrdered.some((name, index) => name !== prismaOrdered[index])) {

@@ -20,6 +20,8 @@ export interface Status {
   readonly late: readonly string[];
   /** Of the folder, the one before the first that is pending. */
   readonly lastCommon: string | null;
+  /** Id of the fence of a deploy with `--maintenance` that shuts writers out. */
+  readonly fence: string | null;
 }
 
 export function makeStatus(plan: Plan, edited: readonly string[]): Status {
@@ -37,6 +39,7 @@ export function makeStatus(plan: Plan, edited: readonly string[]): Status {
     edited,
     late: plan.late,
     lastCommon: plan.lastCommon ?? null,
+    fence: plan.fence ?? null,
   };
 }
 

@@ -39,6 +39,8 @@ export interface Database {
   addSessions(count: number): void;
   /** Told the number each time that it has grown; must not throw. */
   onSessionOpened: ((sessionsOpened: number) => void) | undefined;
+  /** Sessions and tools that connect from now on may write although a fence is up, or any other read-only default. */
+  passFence(): void;
   /**
    * A new session. It connects with its first statement, which therefore carries what connecting can meet:
    * DATABASE_UNREACHABLE, DATABASE_STARTING, AUTHENTICATION_FAILED, DATABASE_NOT_FOUND, DATABASE_REFUSED, TLS_FAILED.
@@ -57,6 +59,7 @@ const SETTINGS_DEADLINE_MS = 30_000;
 export function makeDatabase(target: ConnectionTarget, applicationName: string = APPLICATION_NAME): Database {
   let sessionsOpened = 0;
   let isEncrypted: boolean | undefined;
+  let passesFence = false;
   const addSessions = (count: number) => {
     sessionsOpened += count;
     database.onSessionOpened?.(sessionsOpened);
@@ -68,15 +71,21 @@ export function makeDatabase(target: ConnectionTarget, applicationName: string =
       return sessionsOpened;
     },
     addSessions,
-    async open(purpose, { isMigrating = false, ...options } = {}) {
+    passFence() {
+      passesFence = true;
+    },
+    async open(purpose, { isMigrating = false, settings, ...options } = {}) {
+      const isTold = passesFence && !target.pgbouncer;
       const session = makeSession(target, {
         ...options,
+        settings: { ...(isTold ? WRITABLE : {}), ...settings },
         applicationName: `${applicationName} ${purpose}`.trimEnd(),
         onConnected: (connected) => {
           addSessions(1);
           isEncrypted = connected.isEncrypted;
         },
       });
+      if (passesFence && !isTold) await applyWritable(session);
       if (isMigrating) await applyMigratingSettings(session);
       return session;
     },
@@ -85,7 +94,7 @@ export function makeDatabase(target: ConnectionTarget, applicationName: string =
         applicationName: `${applicationName} ${tool.name}`,
         isEncrypted,
         systemRootsPath: target.strictTls ? await readSystemRootsPath() : undefined,
-        ...(settings === undefined ? {} : { settings }),
+        settings: { ...(passesFence && !target.pgbouncer ? WRITABLE : {}), ...settings },
       });
       const env = { ...readToolEnvironment(), ...environment };
       const result = await run({ file: tool.path, args: ["--no-password", ...args], env }, options);
@@ -94,6 +103,16 @@ export function makeDatabase(target: ConnectionTarget, applicationName: string =
     },
   };
   return database;
+}
+
+const WRITABLE = { default_transaction_read_only: "off" };
+
+/** A statement of its own, since PgBouncer refuses parameters that it does not know. */
+async function applyWritable(session: Session): Promise<void> {
+  await session.query("SET default_transaction_read_only = off", {
+    during: "set the session up to write",
+    deadlineMs: SETTINGS_DEADLINE_MS,
+  });
 }
 
 const TIMEOUTS = [

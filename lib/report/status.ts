@@ -39,6 +39,7 @@ export function renderStatus(report: StatusToRender, messages: Messages): string
     words.applied(status.applied.length),
     ...findings.flatMap(([say, names]) => (names.length === 0 ? [] : [say(names.length), ...formatList(names)])),
     ...(isDiverged ? [`${words.lastCommon}: ${status.lastCommon ?? "-"}`] : []),
+    ...(status.fence === null ? [] : [words.fenced, ...formatList([status.fence])]),
     ...(status.state === "up-to-date" ? [words.upToDate] : []),
     ...(status.state === "pending" ? [words.toApply] : []),
     ...(problem === undefined ? [] : renderProblem(problem, messages)),

@@ -1,7 +1,9 @@
 /**
  * What belongs to a database as a whole, and is in no dump of it: settings, rights, comment, connection limit. As the
- * statements that set it, so that two states can be compared and one be put back.
+ * statements that set it, so that two states can be compared and one be put back. A fence of ours is no part of it: what
+ * counts is what the settings were before it.
  */
+import { FENCE_EXPRESSION, FENCED_NAMES } from "../postgres/fence-mark.ts";
 
 /**
  * Settings that are lists of names: their stored value is SQL already, that of all others is one text.
@@ -22,6 +24,14 @@ const GRANTEE = "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::te
 const SCOPE = `CASE setrole WHEN 0 THEN format('ALTER DATABASE %I', current_database())
   ELSE format('ALTER ROLE %s IN DATABASE %I', setrole::regrole, current_database()) END`;
 
+/** Rows (role, "name=value") of what is set in this database, with the values that a fence has replaced. */
+const ENTRIES = `
+  SELECT setrole, entry FROM pg_db_role_setting, unnest(setconfig) AS entry
+  WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND NOT (setrole = 0 AND split_part(entry, '=', 1) IN (${FENCED_NAMES}) AND ${FENCE_EXPRESSION} IS NOT NULL)
+  UNION ALL SELECT 0::oid, json_array_elements_text(convert_from(decode(kept, 'hex'), 'UTF8')::json)
+  FROM (SELECT split_part(${FENCE_EXPRESSION}, ' ', 2)) AS fence(kept) WHERE kept <> ''`;
+
 /** Rows (statement, inverse): what sets a property, and what takes it away where another one does not replace it. */
 const STATEMENTS = `
   SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', current_database(), datconnlimit), NULL
@@ -36,8 +46,7 @@ const STATEMENTS = `
       THEN value ELSE quote_literal(value) END), format('%s RESET %I', scope, key)
     FROM (
       SELECT ${SCOPE}, split_part(entry, '=', 1), substr(entry, strpos(entry, '=') + 1)
-      FROM pg_db_role_setting, unnest(setconfig) AS entry
-      WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+      FROM (${ENTRIES}) AS entries(setrole, entry)
     ) AS settings(scope, key, value)`;
 
 /** One row, `properties`: a JSON list of statements, in a fixed order. */

@@ -46,6 +46,8 @@ export const CAUSES: Readonly<Record<ErrorCode, string>> = {
   PRISMA_CLI_NOT_FOUND:
     "With `MIGRATE_ENGINE=prisma`: the project has no installed `prisma` package. Nothing is ever downloaded.",
   RIGHTS_MISSING: "The role lacks a right that the deploy needs.",
+  FENCE_DENIED:
+    "`--maintenance` changes settings of the database, which its owner and superusers may do, and the role is neither.",
   NO_AUTOMATIC_RESTORE:
     "A pending migration can't run in a transaction and could be left half-applied, and nothing could restore the database automatically.",
   BACKUP_FORMAT_UNSUITABLE:

@@ -19,7 +19,7 @@ const BASE = {
   "20240101000000_users": "CREATE TABLE users (id int PRIMARY KEY, name text);\nINSERT INTO users VALUES (1, 'a');",
 };
 
-const OPTIONS = { version: "test", engine: "native", dryRun: false } as const;
+const OPTIONS = { version: "test", engine: "native", dryRun: false, maintenance: false } as const;
 
 interface Scenario {
   /** The outcome when nothing is injected. */
@@ -199,6 +199,7 @@ function operationsFor(url: string, project: Project, tell: (event: Event) => vo
     statementTimeoutMs: 0,
     prismaTimeoutMs: 0,
     createDatabase: false,
+    maintenance: false,
   };
   return makeOperations({ settings, environment: process.env, tell, signal: new AbortController().signal });
 }

@@ -109,6 +109,10 @@ export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout
     },
   ],
   "backup-dir-in-container": [{ about: "backup-dir-in-container", path: VALUE }],
+  fenced: [
+    { about: "fenced", id: VALUE, isHeld: true },
+    { about: "fenced", id: VALUE, isHeld: false },
+  ],
   "no-tls": [{ about: "no-tls", host: VALUE }],
   "invalid-index": [{ about: "invalid-index", indexes: two }],
   "schema-changed-by-others": [{ about: "schema-changed-by-others" }],
@@ -116,6 +120,7 @@ export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout
   "probe-port": [{ about: "probe-port", port: 4242, reason: VALUE }],
   prune: [{ about: "prune", reason: VALUE }],
   unlock: [{ about: "unlock", reason: VALUE }],
+  fence: [{ about: "fence", reason: VALUE }],
   verify: [{ about: "verify", reason: VALUE }],
   journal: [{ about: "journal", reason: VALUE }],
   cleanup: [{ about: "cleanup", reason: VALUE }],
@@ -211,6 +216,14 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { kind: "rolled-back", transactionId: VALUE },
     { kind: "rolled-back", transactionId: undefined },
   ],
+  "fence-raised": [
+    { kind: "fence-raised", id: VALUE, ended: 4242, remaining: 0, overridingRoles: [] },
+    { kind: "fence-raised", id: VALUE, ended: 4242, remaining: 3, overridingRoles: two },
+  ],
+  "fence-lowered": [
+    { kind: "fence-lowered", id: VALUE, ended: 4242, wasLeft: true },
+    { kind: "fence-lowered", id: VALUE, ended: 4242, wasLeft: false },
+  ],
   "stopped-at-boundary": [{ kind: "stopped-at-boundary", applied: two, notApplied: many }],
   "restore-not-proven": [{ kind: "restore-not-proven", reasons: ["clients-now", "cluster-roles"] }],
   pruned: [
@@ -292,6 +305,7 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   ],
   PRISMA_CLI_NOT_FOUND: [{ directory: VALUE }],
   RIGHTS_MISSING: [{ reason: VALUE }],
+  FENCE_DENIED: [{ database: VALUE, owner: VALUE, user: VALUE }],
   NO_AUTOMATIC_RESTORE: [{ migrations: two, reasons: ["subscriptions"] }],
   BACKUP_FORMAT_UNSUITABLE: [{ reasons: ["large-objects"] }],
 
