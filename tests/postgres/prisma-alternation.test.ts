@@ -77,6 +77,35 @@ describe.skipIf(isSkipped).each([...WALKED])("Prisma $name and deploy by turns",
   });
 });
 
+describe.skipIf(isSkipped).each([...ENGINES])("what the CLI of Prisma $name has left of a failed script", (engine) => {
+  /** 7.10 commits statement by statement: the first one stays. */
+  const isSplit = engine.name === "7.10";
+
+  test("is said by the deploy that is refused, with the command that goes on", async () => {
+    const world = await makeWorld(engine);
+    const script = "CREATE TABLE half (id integer);\nALTER TABLE nope ADD COLUMN x integer;\n";
+    writeMigrations(world.project.migrations, { "1_a": "CREATE TABLE a (id integer);\n", "2_b": script });
+    expect(outcomeOf(await world.run("prisma", ["migrate", "deploy"]))).toBe("P3018");
+    const refused = await world.run("deploy", []);
+    expect([refused.exitCode, outcomeOf(refused)]).toEqual([3, "P3009"]);
+    expect(refused.stderr).toMatch(
+      isSplit ? /^ +applied +1: CREATE TABLE half/m : /^ +not applied +1: CREATE TABLE half/m,
+    );
+    expect(refused.stderr).toMatch(/^ +not applied +2: ALTER TABLE nope/m);
+    expect(refused.stderr).toContain(isSplit ? "Proposal: restore" : "Proposal: mark it rolled back");
+    expect(refused.stderr).toContain("deploy resolve --rolled-back 2_b");
+
+    const resolve = ["resolve", "--rolled-back", "2_b"];
+    expect(outcomeOf(await world.run("deploy", resolve))).toBe(isSplit ? "RESOLVE_CONTRADICTED" : "ok");
+    if (isSplit) {
+      await world.query("DROP TABLE half");
+      expect(outcomeOf(await world.run("deploy", resolve))).toBe("ok");
+    }
+    writeMigrations(world.project.migrations, { "2_b": "CREATE TABLE half (id integer);\n" });
+    expect(outcomeOf(await world.run("deploy", []))).toBe("ok");
+  });
+});
+
 /** Mulberry32, by Tommy Ettinger, public domain: the same numbers for the same seed. */
 function makeRandom(seed: number): () => number {
   let state = seed >>> 0;

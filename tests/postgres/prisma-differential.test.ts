@@ -5,8 +5,9 @@
  */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { skipsPrisma } from "../support/prisma-cli.ts";
-import { ENGINES, type Engine, type Observation, observe, observeStatuses } from "../support/prisma-side.ts";
-import { SITUATIONS, type Situation, STATUS_DIFFERENCES } from "../support/prisma-situations.ts";
+import { compareSituation } from "../support/prisma-comparison.ts";
+import { ENGINES, observeStatuses } from "../support/prisma-side.ts";
+import { SITUATIONS, STATUS_DIFFERENCES } from "../support/prisma-situations.ts";
 
 /** A situation waits for its turn among the others. */
 setDefaultTimeout(3_600_000);
@@ -14,15 +15,15 @@ setDefaultTimeout(3_600_000);
 /** Every situation with both versions of Prisma, and not only those that depend on the version. */
 const LONG = process.env.LONG === "1";
 
-/** Most of the time is the start of the CLI, on one processor. */
-const LANES = 2;
+/** Most of the time is the start of the CLI, on one processor; some wait for a lock. */
+const LANES = 3;
 
 describe.skipIf(skipsPrisma("prisma-differential.test.ts")).each([...ENGINES])("as Prisma $name", (engine) => {
   const isDue = ({ isVersionBound }: { readonly isVersionBound?: true }) =>
     LONG || engine === ENGINES.at(-1) || isVersionBound === true;
 
   for (const situation of SITUATIONS.filter(isDue)) {
-    test.concurrent(situation.name, () => inLane(() => compare(situation, engine)));
+    test.concurrent(situation.name, () => inLane(() => compareSituation(situation, engine)));
   }
 
   for (const difference of STATUS_DIFFERENCES.filter(isDue)) {
@@ -48,26 +49,4 @@ async function inLane(work: () => Promise<void>): Promise<void> {
     if (next === undefined) busy -= 1;
     else next();
   }
-}
-
-async function compare({ steps, schema: place, difference }: Situation, engine: Engine): Promise<void> {
-  const prisma = await observe("prisma", engine, steps, { schema: place });
-  const ours = await observe("deploy", engine, steps, { schema: place });
-  const isMeant = difference !== undefined && (difference.only ?? engine.name) === engine.name;
-  const declared = isMeant ? difference.ours : {};
-  const { schema: ourSchema, ...comparable } = ours;
-  const { schema: prismaSchema, ...expected } = prisma;
-  expect(prisma.disagreements).toEqual([]);
-  expect(comparable as unknown).toEqual({ ...expected, ...declared });
-  const isOtherSchema = isMeant && (declared.tables !== undefined || difference.otherSchema === true);
-  if (isOtherSchema) expect(ourSchema).not.toBe(prismaSchema);
-  else expect(ourSchema).toBe(prismaSchema);
-  // A difference that is not there any more must not stay in the documents.
-  if (isMeant) expect(differingKeys(declared, prisma)).not.toEqual([]);
-}
-
-function differingKeys(declared: Partial<Observation>, prisma: Observation): string[] {
-  return (Object.keys(declared) as (keyof Observation)[]).filter(
-    (key) => JSON.stringify(declared[key]) !== JSON.stringify(prisma[key]),
-  );
 }

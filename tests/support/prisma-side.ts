@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { makeChecksum } from "../../lib/migrations/checksum.ts";
 import type { Status } from "../../lib/migrations/status.ts";
+import { openClient } from "./client.ts";
 import { type Cluster, sharedCluster } from "./cluster.ts";
 import {
   listMigrations,
@@ -56,6 +57,8 @@ export interface Side {
   /** Starts the real CLI's `deploy`, which goes on until its sessions are ended. */
   startPrisma(): Promise<void>;
   endSessions(): Promise<void>;
+  /** Somebody takes Prisma's advisory lock. @returns what gives it back */
+  holdLock(): Promise<() => Promise<void>>;
   sql(text: string): Promise<void>;
   write(scripts: Scripts): void;
   remove(name: string): void;
@@ -110,25 +113,32 @@ const OUTCOMES: Readonly<Record<string, string>> = {
   DATABASE_NOT_FOUND: "P1003",
 };
 
+export interface WorldOptions {
+  /** Prisma's `schema` parameter. */
+  readonly schema?: string | undefined;
+  /** Another `scripts/deploy.ts` than this repository's. */
+  readonly program?: string | undefined;
+}
+
 export async function observe(
   tool: Tool,
   engine: Engine,
   steps: (side: Side) => Promise<void>,
-  options: { readonly schema?: string | undefined } = {},
+  options: WorldOptions = {},
 ): Promise<Observation> {
-  const world = await makeWorld(tool, engine, options.schema);
+  const world = await makeWorld(tool, engine, options);
   await steps(world.side);
   return await world.look();
 }
 
-async function makeWorld(tool: Tool, engine: Engine, schema: string | undefined) {
+async function makeWorld(tool: Tool, engine: Engine, { schema, program }: WorldOptions) {
   const cluster = await sharedCluster();
   const database = await cluster.createDatabase();
   // The engine that stands in for the native one does not know the parameter, but passes the options on.
   const parameters: Record<string, string> = schema === undefined ? {} : { schema, options: `-csearch_path=${schema}` };
   const home = cluster.url(database, { parameters });
   const project = await preparePrismaProject({ version: engine.version, migrationsFrom: {}, databaseUrl: home });
-  const tools = makeTools(project, engine);
+  const tools = makeTools(project, engine, program);
   const outcomes: string[] = [];
   let url = home;
   let background: StartedTool | undefined;
@@ -180,6 +190,11 @@ async function makeWorld(tool: Tool, engine: Engine, schema: string | undefined)
     startPrisma: async () => {
       background = tools.start("prisma", ["migrate", "deploy"], url, {});
     },
+    holdLock: async () => {
+      const holder = await openClient(cluster, database);
+      await holder.run("SELECT pg_advisory_lock(72707369)");
+      return holder.end;
+    },
     endSessions: async () => {
       background?.kill();
       await background?.ended;
@@ -225,7 +240,7 @@ export async function observeStatuses(
   engine: Engine,
   { steps, end }: { readonly steps: (side: Side) => Promise<void>; readonly end?: (side: Side) => Promise<void> },
 ): Promise<{ readonly theirs: PrismaStatus; readonly ours: Status }> {
-  const { side, readStatuses } = await makeWorld("deploy", engine, undefined);
+  const { side, readStatuses } = await makeWorld("deploy", engine, {});
   try {
     await steps(side);
     return await readStatuses();
@@ -273,11 +288,11 @@ export interface StartedTool {
 const RUN_DEADLINE_MS = 180_000;
 
 /** Both tools as they are run in that project; each run is a process group of its own. */
-export function makeTools(project: PrismaProject, engine: Engine): Tools {
+export function makeTools(project: PrismaProject, engine: Engine, program: string = DEPLOY_SCRIPT): Tools {
   const { backupDirectory } = makeProject();
   const start: Tools["start"] = (tool, args, url, settings) => {
     const prisma = join(project.directory, "node_modules", ".bin", "prisma");
-    const command = tool === "prisma" ? [prisma] : [process.execPath, "--no-env-file", DEPLOY_SCRIPT];
+    const command = tool === "prisma" ? [prisma] : [process.execPath, "--no-env-file", program];
     const own = tool === "prisma" ? engine.environment : { BACKUP_DIR: backupDirectory, DEPLOY_LANG: "en" };
     const [file = "", ...first] = command;
     const child = spawn(file, [...first, ...args], {

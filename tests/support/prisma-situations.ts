@@ -359,12 +359,32 @@ const FAILURES: readonly Situation[] = [
     },
   },
   {
+    name: "a deploy while the CLI of Prisma is at work",
+    steps: async (side) => {
+      side.write({ "1_a": `${A}SELECT pg_sleep(4);\n` });
+      await side.startPrisma();
+      await until("the script sleeps", () => sleeps(side));
+      side.write({ "2_b": B });
+      await side.deploy();
+    },
+  },
+  {
+    name: "somebody holds the lock for too long, and gives it back",
+    steps: async (side) => {
+      side.write({ "1_a": A });
+      const release = await side.holdLock();
+      // Prisma's ten seconds can't be changed.
+      await side.deploy({ DEPLOY_LOCK_WAIT: "10s" });
+      await release();
+      await side.deploy();
+    },
+  },
+  {
     name: "a second deployer that does not wait for long enough",
     steps: async (side) => {
       side.write({ "1_a": `${A}SELECT pg_sleep(20);\n` });
       const first = await side.start();
       await until("the script sleeps", () => sleeps(side));
-      // Prisma's ten seconds can't be changed.
       await side.deploy({ DEPLOY_LOCK_WAIT: "10s" });
       await first.finish();
     },
