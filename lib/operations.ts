@@ -4,7 +4,7 @@
  */
 import type { Backup } from "./backup/store.ts";
 import type { DeployEnd, MigrateFailure, MigrateResult, Operations, Preparation, Remains } from "./deploy.ts";
-import { type AnyDeployError, DeployError, hasCode } from "./errors.ts";
+import { type AnyDeployError, DeployError, hasCode, type LockHolder } from "./errors.ts";
 import type { Report, Warning } from "./events.ts";
 import { readMigrationsFolder, readPresentScripts } from "./migrations/folder.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
@@ -54,8 +54,8 @@ export interface OperationContext {
 export interface DeployOperations extends Operations<Backup> {
   /** Names of applied migrations whose script is no longer the one that was applied. */
   readEdited(plan: Plan): Promise<readonly string[]>;
-  /** An engine of Prisma's, which can outlive its CLI and holds no lock then, is at work on what is unfinished. */
-  isEngineAtWork(plan: Plan): Promise<boolean>;
+  /** Who may be at work on what is unfinished: the holder of the lock, or an engine that has outlived its CLI and lock. */
+  readWorker(plan: Plan): Promise<LockHolder | undefined>;
   /** Ends every session, and waits for nobody: the program is about to end. Never throws. */
   close(): Promise<void>;
 }
@@ -114,11 +114,15 @@ class DatabaseOperations implements DeployOperations {
     return edited;
   }
 
-  async isEngineAtWork(plan: Plan): Promise<boolean> {
-    const { readEngineSessions } = await import("./migrations/prisma-engine.ts");
+  async readWorker(plan: Plan): Promise<LockHolder | undefined> {
+    const { session } = this.#current();
+    if (plan.lockHeld) {
+      const { readLockHolder } = await import("./postgres/deploy-lock.ts");
+      return await readLockHolder(session);
+    }
+    const { readEngine } = await import("./migrations/prisma-engine.ts");
     const names = plan.unfinished.map(({ name }) => name);
-    const scripts = await readPresentScripts(this.#context.settings.migrationsDirectory, names);
-    return (await readEngineSessions(this.#current().session, scripts)).length > 0;
+    return await readEngine(session, await readPresentScripts(this.#context.settings.migrationsDirectory, names));
   }
 
   async explain(problem: AnyDeployError): Promise<AnyDeployError> {

@@ -18,6 +18,7 @@ const NOTHING: Status = {
   applied: [],
   pending: [],
   running: [],
+  runningBy: null,
   failed: [],
   rolledBack: [],
   missing: [],
@@ -124,7 +125,12 @@ describe("status --json", () => {
     const holder = await openClient(cluster, database);
     await holder.run(LOCK);
     const running = await runDeploy(project, options);
-    expect(JSON.parse(running.stdout)).toMatchObject({ state: "running", running: ["2_b"], failed: [] });
+    expect(JSON.parse(running.stdout)).toMatchObject({
+      state: "running",
+      running: ["2_b"],
+      runningBy: { pid: holder.pid, applicationName: "psql", since: expect.stringMatching(/^\d{4}-.*Z$/) },
+      failed: [],
+    });
     expect(running.exitCode).toBe(10);
     await holder.end();
     const failed = await runDeploy(project, options);
@@ -141,7 +147,12 @@ describe("status --json", () => {
     const asleep = orphan.run("SELECT pg_sleep(600), 'of 2_b'").catch(() => {});
     await waitForSleep(cluster, database);
     const run = await runDeploy(project, { url: cluster.url(database), args: ["status", "--json"] });
-    expect(JSON.parse(run.stdout)).toMatchObject({ state: "running", running: ["2_b"], failed: [] });
+    expect(JSON.parse(run.stdout)).toMatchObject({
+      state: "running",
+      running: ["2_b"],
+      runningBy: { pid: orphan.pid, applicationName: "psql" },
+      failed: [],
+    });
     await cluster.psql("postgres", `SELECT pg_terminate_backend(${orphan.pid})`);
     await asleep;
     await orphan.end();
@@ -198,6 +209,7 @@ describe("the text of status", () => {
     await holder.run(LOCK);
     const running = await runDeploy(project, options);
     expect(running.stdout).toContain("Running: 1\n  2_b");
+    expect(running.stdout).toContain(`At work: pid ${holder.pid}, psql, `);
     expect(running.stdout).not.toContain("refused");
     await holder.end();
   });

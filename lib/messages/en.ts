@@ -592,6 +592,7 @@ export const en: Messages = {
     applied: (number) => `Applied: ${number}`,
     pending: (number) => `Pending: ${number}`,
     running: (number) => `Running: ${number}`,
+    runningBy: "At work",
     failed: (number) => `Failed: ${number}`,
     rolledBack: (number) => `Marked rolled back: ${number}`,
     missing: (number) => `Not in the folder: ${number}`,

@@ -580,6 +580,7 @@ export const ko: Messages = {
     applied: (count) => `적용됨: ${count}건`,
     pending: (count) => `적용 대기: ${count}건`,
     running: (count) => `실행 중: ${count}건`,
+    runningBy: "실행 중인 세션",
     failed: (count) => `실패: ${count}건`,
     rolledBack: (count) => `되돌림 표시됨: ${count}건`,
     missing: (count) => `폴더에 없음: ${count}건`,

@@ -76,6 +76,7 @@ export interface Messages {
     readonly applied: (count: number) => string;
     readonly pending: (count: number) => string;
     readonly running: (count: number) => string;
+    readonly runningBy: string;
     readonly failed: (count: number) => string;
     readonly rolledBack: (count: number) => string;
     readonly missing: (count: number) => string;

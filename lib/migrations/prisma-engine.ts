@@ -14,7 +14,7 @@ import { type Datasource, makeLineCleaner, readDatasource } from "./prisma-outpu
 import { type SessionWatch, watchSessions } from "./prisma-sessions.ts";
 import type { PrismaRun } from "./prisma-verdict.ts";
 
-export { readEngineSessions, waitForEngines } from "./prisma-sessions.ts";
+export { readEngine, readEngineSessions, waitForEngines } from "./prisma-sessions.ts";
 export {
   judgePrismaRun,
   type PrismaRun,

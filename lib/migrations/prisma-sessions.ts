@@ -68,6 +68,12 @@ export async function readEngineSessions(session: Session, scripts: readonly Scr
   return others.filter((activity) => isEngineAtWork(activity, scripts));
 }
 
+/** One of them, as the holder of a lock is described. */
+export async function readEngine(session: Session, scripts: readonly ScriptText[]): Promise<LockHolder | undefined> {
+  const [engine] = await readEngineSessions(session, scripts);
+  return engine === undefined ? undefined : describeHolder(engine);
+}
+
 export function isEngineAtWork(
   { state, query, inStateMs }: Pick<Activity, "state" | "query" | "inStateMs">,
   scripts: readonly ScriptText[],

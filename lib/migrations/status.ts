@@ -1,4 +1,5 @@
 /** What the rows and the folder say, compared, in the shape of `status --json`. Pure. */
+import type { LockHolder } from "../errors.ts";
 import type { Plan } from "./plan.ts";
 
 /** The stable shape of `status --json`. */
@@ -10,9 +11,11 @@ export interface Status {
   readonly found: number;
   readonly applied: readonly string[];
   readonly pending: readonly string[];
-  /** Unfinished while somebody holds the deploy lock. */
+  /** Unfinished while somebody is at work. */
   readonly running: readonly string[];
-  /** Unfinished while nobody does. */
+  /** The session that is at work, as far as our role may see it. */
+  readonly runningBy: RunningSession | null;
+  /** Unfinished while nobody is. */
   readonly failed: readonly string[];
   readonly rolledBack: readonly string[];
   readonly missing: readonly string[];
@@ -24,16 +27,21 @@ export interface Status {
   readonly fence: string | null;
 }
 
-export function makeStatus(plan: Plan, edited: readonly string[]): Status {
+export type RunningSession = Pick<LockHolder, "pid" | "applicationName" | "clientAddress" | "since">;
+
+/** @param worker who may be at work on what is unfinished, the holder of the lock or somebody without it */
+export function makeStatus(plan: Plan, edited: readonly string[], worker?: LockHolder): Status {
   const unfinished = plan.unfinished.map(({ name }) => name);
+  const isAtWork = plan.lockHeld || worker !== undefined;
   return {
-    state: stateOfPlan(plan),
+    state: stateOfPlan(plan, isAtWork),
     problem: plan.problem?.code ?? null,
     found: plan.found,
     applied: plan.applied,
     pending: plan.pending,
-    running: plan.lockHeld ? unfinished : [],
-    failed: plan.lockHeld ? [] : unfinished,
+    running: isAtWork ? unfinished : [],
+    runningBy: isAtWork && unfinished.length > 0 ? makeRunningSession(worker) : null,
+    failed: isAtWork ? [] : unfinished,
     rolledBack: plan.rolledBack,
     missing: plan.missing,
     edited,
@@ -43,8 +51,14 @@ export function makeStatus(plan: Plan, edited: readonly string[]): Status {
   };
 }
 
-function stateOfPlan(plan: Plan): Status["state"] {
-  if (plan.lockHeld && plan.unfinished.length > 0) return "running";
+function makeRunningSession(worker: LockHolder | undefined): RunningSession | null {
+  if (worker === undefined) return null;
+  const { pid, applicationName, clientAddress, since } = worker;
+  return { pid, applicationName, clientAddress, since };
+}
+
+function stateOfPlan(plan: Plan, isAtWork: boolean): Status["state"] {
+  if (isAtWork && plan.unfinished.length > 0) return "running";
   if (plan.problem !== undefined) return "blocked";
   return plan.pending.length > 0 ? "pending" : "up-to-date";
 }

@@ -38,6 +38,7 @@ export function renderStatus(report: StatusToRender, messages: Messages): string
     ...renderPlace(report, messages),
     words.applied(status.applied.length),
     ...findings.flatMap(([say, names]) => (names.length === 0 ? [] : [say(names.length), ...formatList(names)])),
+    ...renderWorker(status, messages),
     ...(isDiverged ? [`${words.lastCommon}: ${status.lastCommon ?? "-"}`] : []),
     ...(status.fence === null ? [] : [words.fenced, ...formatList([status.fence])]),
     ...(status.state === "up-to-date" ? [words.upToDate] : []),
@@ -54,6 +55,13 @@ function renderPlace(report: StatusToRender, { status: words }: Messages): strin
     `${words.found(status.found)} (${migrationsDirectory})`,
     ...(hasHistory ? [] : [words.noHistory]),
   ];
+}
+
+function renderWorker({ runningBy }: Status, { status: words }: Messages): string[] {
+  if (runningBy === null) return [];
+  const { pid, applicationName, clientAddress, since } = runningBy;
+  const facts = [`pid ${pid}`, applicationName, clientAddress, since].filter((fact) => fact);
+  return [`${words.runningBy}: ${facts.join(", ")}`];
 }
 
 /** The words of the refusal that a deploy would end with. */
