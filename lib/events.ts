@@ -2,7 +2,7 @@
  * What the procedure tells while it works, as data. `report/human.ts` puts words to it, `report/json.ts` prints it as it is.
  */
 import type { AnyDeployError, LockHolder, RestoreReason } from "./errors.ts";
-import type { LockWait, LongWork } from "./migrations/activity.ts";
+import type { HeldTables, LockWait, LongWork } from "./migrations/activity.ts";
 import type { Diagnosis } from "./migrations/diagnosis.ts";
 import type { SegmentReason } from "./migrations/segments.ts";
 import type { Rung } from "./restore/plan.ts";
@@ -53,6 +53,7 @@ export type Event =
       readonly elapsedMs: number;
       readonly waiting: LockWait | undefined;
       readonly work: LongWork | undefined;
+      readonly held: HeldTables | undefined;
     }
   | { readonly kind: "migration-applied"; readonly name: string; readonly durationMs: number }
   | { readonly kind: "notice"; readonly severity: string; readonly message: string }

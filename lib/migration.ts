@@ -45,12 +45,13 @@ export async function migrate(migration: Migration, context: OperationContext): 
 
 /** Looks at the backend that migrates: ours, or that of Prisma's engine, which is recognised by what it runs. */
 async function startWatch(
-  { database, session, prepared }: Migration,
+  { database, session, prepared, history }: Migration,
   { settings, tell }: OperationContext,
 ): Promise<MigrationWatch> {
   const { watchMigration } = await import("./migrations/watch.ts");
   const { cli, scripts, plan } = prepared;
-  const options = { openSession: () => database.open("watch"), migrations: plan.pending, tell };
+  const serverVersionNumber = history.server.versionNumber;
+  const options = { openSession: () => database.open("watch"), migrations: plan.pending, serverVersionNumber, tell };
   if (cli === undefined) {
     const pid = await readBackendPid(session);
     const findBackend = async () => (pid === undefined ? undefined : { pid, migration: undefined });

@@ -1,6 +1,6 @@
 /** What is made of the server's rows about a backend. That the server has such rows is shown in tests/postgres/watch.test.ts. */
 import { expect, test } from "bun:test";
-import { makeLockWait, makeLongWork } from "../lib/migrations/activity.ts";
+import { makeHeldTables, makeLockWait, makeLongWork } from "../lib/migrations/activity.ts";
 
 test.each([
   ["half of it", 50, 200, 25],
@@ -30,4 +30,32 @@ test("a prepared transaction has no process", () => {
   expect(makeLockWait({ isWaiting: true, blockers: [row] }, 1)?.blockers).toEqual([
     { pid: 0, applicationName: "", ...nothing },
   ]);
+});
+
+const T = { name: "t", sizeBytes: 1_000 };
+const U = { name: "u", sizeBytes: 0 };
+
+test.each([
+  ["nothing is held and nothing is written", [], null, undefined, undefined],
+  ["nothing is held, and what is new is empty", [], 7, 0, undefined],
+  ["held, and nothing is written", [T], null, undefined, { tables: [T], grownBytes: undefined, percent: undefined }],
+  ["half of the only one is written", [T], 7, 500, { tables: [T], grownBytes: 500, percent: 50 }],
+  ["more is written than there was", [T], 7, 1_001, { tables: [T], grownBytes: 1_001, percent: undefined }],
+  [
+    "which of two is written can't be told",
+    [T, U],
+    7,
+    500,
+    { tables: [T, { name: "u", sizeBytes: undefined }], grownBytes: 500, percent: undefined },
+  ],
+  [
+    "nobody has noted a size",
+    [U],
+    7,
+    500,
+    { tables: [{ name: "u", sizeBytes: undefined }], grownBytes: 500, percent: undefined },
+  ],
+  ["only what is new is written", [], 7, 500, { tables: [], grownBytes: 500, percent: undefined }],
+])("tables: %s", (_, tables, unseen, grownBytes, held) => {
+  expect(makeHeldTables({ tables, unseen }, grownBytes)).toEqual(held);
 });

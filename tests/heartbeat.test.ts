@@ -209,7 +209,16 @@ const BLOCKER = { pid: 42, applicationName: "app", state: "active", statement: "
 
 function progressOf({ waiting }: Pick<Extract<Event, { kind: "migration-progress" }>, "waiting">): Event {
   const times = { runningMs: 1, elapsedMs: 1 };
-  return { kind: "migration-progress", name: "1_a", number: 1, total: 1, ...times, waiting, work: undefined };
+  return {
+    kind: "migration-progress",
+    name: "1_a",
+    number: 1,
+    total: 1,
+    ...times,
+    waiting,
+    work: undefined,
+    held: undefined,
+  };
 }
 
 describe("progress", () => {

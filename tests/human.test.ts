@@ -101,6 +101,7 @@ test("on a terminal, all of an event is one line", () => {
     elapsedMs: 41_000,
     waiting: { waitedMs: 3_200, blockers: [blocker] },
     work: undefined,
+    held: undefined,
   };
   expect(renderLive(event, en)).toBe(
     "   Running: m (1/2), 41.0s · Waiting for a lock, 3.2s, held by: · pid 42, psql, active, 2.0s · SELECT 1",

@@ -14,6 +14,7 @@ function at(seconds: number, blockers?: readonly number[]): Progress {
     runningMs: seconds * 1_000,
     elapsedMs: seconds * 1_000,
     work: undefined,
+    held: undefined,
     waiting: blockers && {
       waitedMs: 1_000,
       blockers: blockers.map((pid) => ({

@@ -9,7 +9,7 @@ import { describeDiagnosis } from "./diagnosis.ts";
 import { formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
 import { hintLines } from "./hints.ts";
 import { enHints } from "./hints-en.ts";
-import { describeBlockers, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
+import { describeBlockers, describeHeld, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
 import { enDiagnosis, enResolution, enResolveErrors } from "./resolve-en.ts";
 
 const detail = (text: string): Line => ({ detail: text });
@@ -17,6 +17,12 @@ const details = (lines: readonly string[]): Line[] => lines.map(detail);
 const count = (number: number, one: string, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
 const backupIsKept = "The backup is still there.";
 const BLOCKER_WORDS = { unnamed: "unnamed", prepared: "prepared transaction (PREPARE TRANSACTION)", others: "more" };
+const HELD_WORDS = {
+  held: "Locked for everybody else",
+  others: "more",
+  grown: "The database has grown by",
+  about: "about",
+};
 
 export const en: Messages = {
   events: {
@@ -92,9 +98,10 @@ export const en: Messages = {
       ...details(reasons.map((reason) => `  ${en.reasons[reason]}`)),
     ],
     "migration-running": () => [],
-    "migration-progress": ({ name, number, total, runningMs, waiting, work }) => [
+    "migration-progress": ({ name, number, total, runningMs, waiting, work, held }) => [
       detail(`Running: ${name} (${number}/${total}), ${formatDuration(runningMs)}`),
       ...(work === undefined ? [] : [detail(`  ${describeWork(work)}`)]),
+      ...(held === undefined ? [] : details(describeHeld(held, HELD_WORDS))),
       ...(waiting === undefined
         ? []
         : [

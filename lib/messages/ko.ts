@@ -9,7 +9,7 @@ import { describeDiagnosis } from "./diagnosis.ts";
 import { formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
 import { hintLines } from "./hints.ts";
 import { koHints } from "./hints-ko.ts";
-import { describeBlockers, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
+import { describeBlockers, describeHeld, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
 import { koDiagnosis, koResolution, koResolveErrors } from "./resolve-ko.ts";
 
 const detail = (text: string): Line => ({ detail: text });
@@ -20,6 +20,7 @@ const BLOCKER_WORDS = {
   prepared: "준비된 트랜잭션 (PREPARE TRANSACTION)",
   others: "그 밖의 세션",
 };
+const HELD_WORDS = { held: "독점 중인 테이블", others: "그 외", grown: "데이터베이스 증가량", about: "약" };
 
 export const ko: Messages = {
   events: {
@@ -86,9 +87,10 @@ export const ko: Messages = {
       ...details(reasons.map((reason) => `  ${ko.reasons[reason]}`)),
     ],
     "migration-running": () => [],
-    "migration-progress": ({ name, number, total, runningMs, waiting, work }) => [
+    "migration-progress": ({ name, number, total, runningMs, waiting, work, held }) => [
       detail(`진행 중: ${name} (${number}/${total}), ${formatDuration(runningMs)}`),
       ...(work === undefined ? [] : [detail(`  ${describeWork(work)}`)]),
+      ...(held === undefined ? [] : details(describeHeld(held, HELD_WORDS))),
       ...(waiting === undefined
         ? []
         : [

@@ -5,13 +5,13 @@
  */
 import type { ErrorCode, ErrorFields, RestoreReason, ServerMessage, SettingProblem } from "../errors.ts";
 import type { Event, Warning } from "../events.ts";
-import type { LockWait, LongWork } from "../migrations/activity.ts";
+import type { HeldTables, LockWait, LongWork } from "../migrations/activity.ts";
 import type { SegmentReasonKind } from "../migrations/segments.ts";
 import type { DatabaseState } from "../outcome.ts";
 import type { Rung } from "../restore/plan.ts";
 import type { BackupWords } from "./backups.ts";
 import type { DiagnosisWords, ResolutionWords } from "./diagnosis.ts";
-import { formatDuration } from "./format.ts";
+import { formatBytes, formatDuration } from "./format.ts";
 import type { HintKind } from "./hints.ts";
 
 /** A line of the log; `detail` lines stand indented under the specification's own. */
@@ -126,4 +126,23 @@ export function describeBlockers(
 export function describeWork({ command, table, phase, percent }: LongWork): string {
   const what = table === undefined ? command : `${command} ${table}`;
   return `${what}: ${phase}${percent === undefined ? "" : `, ${percent}%`}`;
+}
+
+const TABLES_SHOWN_MAX = 3;
+
+/** Which tables nobody else can use, and what has been written meanwhile. Sizes and percentage are estimates. */
+export function describeHeld(
+  { tables, grownBytes, percent }: HeldTables,
+  words: { readonly held: string; readonly others: string; readonly grown: string; readonly about: string },
+): string[] {
+  const names = tables.slice(0, TABLES_SHOWN_MAX).map(({ name, sizeBytes }) => {
+    return sizeBytes === undefined ? name : `${name} (${words.about} ${formatBytes(sizeBytes)})`;
+  });
+  const hiddenCount = Math.max(0, tables.length - TABLES_SHOWN_MAX);
+  const hidden = hiddenCount === 0 ? [] : [`${words.others}: ${hiddenCount}`];
+  const estimate = percent === undefined ? "" : ` (${words.about} ${percent}%)`;
+  return [
+    ...(names.length === 0 ? [] : [`  ${words.held}: ${[...names, ...hidden].join(", ")}`]),
+    ...(grownBytes ? [`  ${words.grown}: ${formatBytes(grownBytes)}${estimate}`] : []),
+  ];
 }

@@ -32,6 +32,25 @@ export interface LongWork {
   readonly percent: number | undefined;
 }
 
+/**
+ * What can be known of a command that tells nothing of its progress, such as an ALTER TABLE that writes its table anew:
+ * the server shows its locks, but neither which statement of a script runs nor how far it is.
+ */
+export interface HeldTables {
+  /** Tables that nobody else can even read meanwhile, largest first. Not those that the migration has made. */
+  readonly tables: readonly HeldTable[];
+  /** Since the migration's newest table was first seen, by whoever wrote. Undefined where it has made none. */
+  readonly grownBytes: number | undefined;
+  /** Estimate: the growth as a part of the only table that is held, 0 to 99. */
+  readonly percent: number | undefined;
+}
+
+export interface HeldTable {
+  readonly name: string;
+  /** As the last VACUUM or ANALYZE has noted it, TOAST included, without indexes. Undefined where none has. */
+  readonly sizeBytes: number | undefined;
+}
+
 export interface WaitRow {
   readonly isWaiting: boolean;
   readonly blockers: readonly { readonly [K in keyof Blocker]: Blocker[K] | null }[] | null;
@@ -45,7 +64,15 @@ export interface WorkRow {
   readonly total: number | null;
 }
 
+export interface HeldRow {
+  readonly tables: readonly { readonly name: string; readonly sizeBytes: number }[];
+  /** Oid of the newest relation that only its own transaction sees. */
+  readonly unseen: number | null;
+}
+
 const STATEMENT_SHOWN_LENGTH = 120;
+/** `pg_stat_progress_copy` came with it. */
+const SERVER_14 = 140_000;
 
 /**
  * One row, or none where the backend is gone. Who blocks it is asked only while it waits, since the answer needs every
@@ -69,7 +96,7 @@ export function makeWaitQuery(pid: number): string {
 }
 
 /** At most one row: a backend reports one command at a time. ALTER TABLE reports nothing, also where it rewrites. */
-export function makeWorkQuery(pid: number): string {
+export function makeWorkQuery(pid: number, serverVersionNumber: number): string {
   const table = "(SELECT relname::text FROM pg_class WHERE oid = relid)";
   const own = `WHERE pid = ${Math.trunc(pid)} AND datid = (SELECT oid FROM pg_database WHERE datname = current_database())`;
   const measure = (done: string, total: string) => `(${done})::float8 AS "done", (${total})::float8 AS "total"`;
@@ -77,6 +104,9 @@ export function makeWorkQuery(pid: number): string {
   const ofIndex = (kind: "done" | "total") =>
     `CASE WHEN phase LIKE 'waiting%' THEN lockers_${kind} WHEN phase LIKE '%loading tuples%' THEN tuples_${kind}
        WHEN phase LIKE '%scanning%' THEN blocks_${kind} END`;
+  const copy = `
+  UNION ALL SELECT command, ${table}, type, ${measure("bytes_processed", "nullif(bytes_total, 0)")}
+  FROM pg_stat_progress_copy ${own}`;
   return `
   SELECT command, ${table} AS "table", phase, ${measure(ofIndex("done"), ofIndex("total"))}
   FROM pg_stat_progress_create_index ${own}
@@ -85,7 +115,28 @@ export function makeWorkQuery(pid: number): string {
   UNION ALL SELECT 'VACUUM', ${table}, phase, ${measure(whenScanning("heap_blks_scanned"), "heap_blks_total")}
   FROM pg_stat_progress_vacuum ${own}
   UNION ALL SELECT 'ANALYZE', ${table}, phase, ${measure("sample_blks_scanned", "sample_blks_total")}
-  FROM pg_stat_progress_analyze ${own}`;
+  FROM pg_stat_progress_analyze ${own}${serverVersionNumber < SERVER_14 ? "" : copy}`;
+}
+
+/**
+ * One row. An ALTER TABLE writes into a table of its own making, which takes the place of the old one at its end; nobody
+ * else sees it in `pg_class`, but its lock. No lock is taken: asking for the size of a table would wait for the command.
+ *
+ * @see src/backend/commands/tablecmds.c, ATRewriteTables; src/backend/commands/cluster.c, make_new_heap
+ */
+export function makeHeldQuery(pid: number): string {
+  return `
+  SELECT coalesce(json_agg(json_build_object('name', c.relname, 'sizeBytes', s.bytes) ORDER BY s.bytes DESC, c.relname)
+      FILTER (WHERE c.oid IS NOT NULL), '[]') AS "tables",
+    (max(l.relation::bigint) FILTER (WHERE c.oid IS NULL))::float8 AS "unseen"
+  FROM pg_locks AS l
+  LEFT JOIN pg_class AS c ON c.oid = l.relation
+  LEFT JOIN pg_class AS t ON t.oid = c.reltoastrelid,
+  LATERAL (SELECT (greatest(c.relpages, 0) + greatest(t.relpages, 0))::bigint
+    * current_setting('block_size')::bigint AS bytes) AS s
+  WHERE l.pid = ${Math.trunc(pid)} AND l.granted AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (c.oid IS NULL OR c.relkind IN ('r', 'p', 'm'))`;
 }
 
 /** @param waitedMs how long the wait has been seen */
@@ -105,6 +156,18 @@ export function makeLockWait({ isWaiting, blockers }: WaitRow, waitedMs: number)
 
 export function makeLongWork({ command, table, phase, done, total }: WorkRow): LongWork {
   return { command, table: table ?? undefined, phase, percent: percentOf(done, total) };
+}
+
+/** @returns undefined where nothing is held that others could miss, and nothing has been written that they can't see */
+export function makeHeldTables({ tables }: HeldRow, grownBytes: number | undefined): HeldTables | undefined {
+  if (tables.length === 0 && !grownBytes) return undefined;
+  const [only, ...others] = tables;
+  const total = only !== undefined && others.length === 0 ? only.sizeBytes : null;
+  return {
+    tables: tables.map(({ name, sizeBytes }) => ({ name, sizeBytes: sizeBytes || undefined })),
+    grownBytes,
+    percent: percentOf(grownBytes ?? null, total),
+  };
 }
 
 /**

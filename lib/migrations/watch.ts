@@ -7,8 +7,12 @@
 import { type Event, type Report, unfailing } from "../events.ts";
 import type { Session } from "../postgres/session.ts";
 import {
+  type HeldRow,
+  type HeldTables,
   type LockWait,
   type LongWork,
+  makeHeldQuery,
+  makeHeldTables,
   makeLockWait,
   makeLongWork,
   makeWaitQuery,
@@ -25,6 +29,8 @@ export interface WatchOptions {
   /** Names of all that are to be applied, in order. */
   readonly migrations: readonly string[];
   readonly lockTimeoutMs: number;
+  /** `server_version_num`. */
+  readonly serverVersionNumber: number;
   readonly tell: Report;
 }
 
@@ -45,6 +51,8 @@ const POLL_MS_MIN = 100;
 const POLL_MS_MAX = 1_000;
 /** A wait for a lock is seen this often before it is given up, so that it is always told. */
 const POLLS_PER_LOCK_TIMEOUT = 3;
+/** Measuring the database looks at each of its files: it may take this part of the time. */
+const MEASURING_SHARE = 0.1;
 const DURING = "watch the migration";
 /** Far above what the queries take. The server's own limit is shorter, so that the session survives it. */
 const QUERY_DEADLINE_MS = 5_000;
@@ -62,9 +70,10 @@ interface Sight {
   readonly migration: string | undefined;
   readonly waiting: LockWait | undefined;
   readonly work: LongWork | undefined;
+  readonly held: HeldTables | undefined;
 }
 
-const NOTHING_SEEN: Sight = { migration: undefined, waiting: undefined, work: undefined };
+const NOTHING_SEEN: Sight = { migration: undefined, waiting: undefined, work: undefined, held: undefined };
 
 export function watchMigration(options: WatchOptions): MigrationWatch {
   const tell = unfailing(options.tell);
@@ -114,7 +123,7 @@ function pollMsOf(lockTimeoutMs: number): number {
 
 function makeProgress(
   { name, sinceMs }: Running,
-  { waiting, work }: Sight,
+  { waiting, work, held }: Sight,
   startedMs: number,
   migrations: readonly string[],
 ): Event {
@@ -128,11 +137,13 @@ function makeProgress(
     elapsedMs: nowMs - startedMs,
     waiting,
     work,
+    held,
   };
 }
 
 /** The session that looks on, opened at the first look. Once it is lost there is none any more. */
-function makeObserver({ openSession, findBackend }: WatchOptions) {
+function makeObserver({ openSession, findBackend, serverVersionNumber }: WatchOptions) {
+  const gauge = makeGauge();
   let session: Session | undefined;
   let isBlind = false;
   let waitingSinceMs: number | undefined;
@@ -151,12 +162,15 @@ function makeObserver({ openSession, findBackend }: WatchOptions) {
     const [wait] = await watcher.query<WaitRow>(makeWaitQuery(backend.pid), options);
     const sinceMs = waitingSinceMs;
     waitingSinceMs = wait?.isWaiting === true ? (sinceMs ?? performance.now()) : undefined;
-    const [work] = await watcher.query<WorkRow>(makeWorkQuery(backend.pid), options);
+    const [work] = await watcher.query<WorkRow>(makeWorkQuery(backend.pid, serverVersionNumber), options);
+    const [held] = await watcher.query<HeldRow>(makeHeldQuery(backend.pid), options);
+    const grownBytes = await gauge.measure(watcher, work === undefined ? held?.unseen : undefined);
     return {
       migration: backend.migration,
       // Everybody waits for a moment now and then: told is what was seen before.
       waiting: wait && sinceMs !== undefined ? makeLockWait(wait, performance.now() - sinceMs) : undefined,
       work: work && makeLongWork(work),
+      held: held && makeHeldTables(held, grownBytes),
     };
   };
 
@@ -176,6 +190,38 @@ function makeObserver({ openSession, findBackend }: WatchOptions) {
     },
     async close() {
       await session?.close();
+    },
+  };
+}
+
+/** How much the database has grown since a relation was first seen to be written. Any role may ask for its size. */
+function makeGauge() {
+  let subject: number | undefined;
+  let startBytes = 0;
+  let grownBytes: number | undefined;
+  let nextMs = 0;
+  let isBroken = false;
+
+  return {
+    /** @param unseen the newest relation that is written; undefined or null where there is none */
+    async measure(session: Session, unseen: number | null | undefined): Promise<number | undefined> {
+      if (unseen === null || unseen === undefined) {
+        subject = undefined;
+        return undefined;
+      }
+      const isNew = subject !== unseen;
+      if (isBroken || (!isNew && performance.now() < nextMs)) return grownBytes;
+      const askedMs = performance.now();
+      const query = `SELECT pg_database_size(current_database())::float8 AS "bytes"`;
+      const options = { during: DURING, deadlineMs: QUERY_DEADLINE_MS };
+      const [row] = await session.query<{ bytes: number }>(query, options).catch(() => []);
+      const nowMs = performance.now();
+      nextMs = nowMs + (nowMs - askedMs) / MEASURING_SHARE;
+      // So many files that it takes longer than the watch may: it is not tried again.
+      isBroken = row === undefined;
+      if (isNew) [subject, startBytes] = [unseen, row?.bytes ?? 0];
+      grownBytes = row === undefined ? undefined : Math.max(0, row.bytes - startBytes);
+      return grownBytes;
     },
   };
 }

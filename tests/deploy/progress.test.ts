@@ -102,6 +102,27 @@ test("CONCURRENTLY: whom it waits for and how far it is, as JSON", async () => {
   expect(events.map(({ kind }) => kind)).toContain("migration-running");
 });
 
+test("ALTER TABLE, of which the server shows no progress: the table that nobody can use, and about how far it is", async () => {
+  const { cluster, database, url, project } = await makeLive({
+    "2_wide": "ALTER TABLE wide ALTER id TYPE bigint USING slow(id);\n",
+  });
+  await cluster.psql(
+    database,
+    `CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.006); RETURN $1; END';
+     CREATE TABLE wide (id int, filler text);
+     INSERT INTO wide SELECT n, repeat('x', 1000) FROM generate_series(1, 2000) AS n;
+     ANALYZE wide`,
+  );
+  // Longer than a log is silent.
+  const run = await runDeploy(project, { url, args: ["--log-format", "json", "--", "true"] });
+  expect(run.exitCode, run.stderr).toBe(0);
+  const estimates = eventsOf(run.stderr).filter(
+    ({ held }) => typeof (held as { percent?: unknown })?.percent === "number",
+  );
+  expect(estimates.length, run.stderr).toBeGreaterThan(0);
+  expect(estimates[0]).toMatchObject({ kind: "migration-progress", held: { tables: [{ name: "wide" }] } });
+});
+
 function eventsOf(log: string): Record<string, unknown>[] {
   return log
     .trim()

@@ -50,6 +50,7 @@ async function startWatched(changes: Partial<WatchOptions> = {}, user?: string, 
     findBackend: async () => ({ pid: row?.pid ?? 0, migration: undefined }),
     migrations: ["1", "2", "3"],
     lockTimeoutMs: LOCK_TIMEOUT_MS,
+    serverVersionNumber: engine.versionNumber,
     tell: (event) => {
       if (event.kind === "migration-progress") progress.push(event);
     },
@@ -118,6 +119,58 @@ describe("what is told", () => {
     expect(progress.map(({ work }) => work)).toContainEqual(
       expect.objectContaining({ command: "CREATE INDEX", table: undefined, phase: "building index: scanning table" }),
     );
+  });
+
+  test("a table that is written anew: that nobody else has it, and about how far it is", async () => {
+    const { engine, progress, apply } = await startWatched();
+    await engine.cluster.psql(engine.name, `${SLOW_TABLE}; ANALYZE slow_one`);
+    const size = Number(await engine.ask("(SELECT relpages * 8192 FROM pg_class WHERE relname = 'slow_one')"));
+    expect((await apply("ALTER TABLE slow_one ALTER id TYPE bigint USING slow(id);")).kind).toBe("applied");
+    const seen = progress.flatMap(({ held }) => (held === undefined ? [] : [held]));
+    expect(new Set(seen.map(({ tables }) => JSON.stringify(tables)))).toEqual(
+      new Set([JSON.stringify([{ name: "slow_one", sizeBytes: size }])]),
+    );
+    const grown = seen.map(({ grownBytes }) => grownBytes ?? -1);
+    expectGrowing(grown);
+    expect(grown.at(-1)).toBeGreaterThan(size / 4);
+    expect(grown.at(-1)).toBeLessThan(2 * size);
+    const percents = seen.flatMap(({ percent }) => (percent === undefined ? [] : [percent]));
+    expectGrowing(percents);
+    expect(percents.some((percent) => percent > 10)).toBe(true);
+    expect(percents.every((percent) => percent < 100)).toBe(true);
+  });
+
+  test("tables that are only locked, and those of the migration itself, have no growth to tell", async () => {
+    const { engine, progress, apply } = await startWatched();
+    await engine.cluster.psql(engine.name, "CREATE TABLE t (a int); CREATE TABLE u (a int)");
+    expect((await apply("ALTER TABLE u ADD b int; ALTER TABLE t ADD b int; SELECT pg_sleep(1);")).kind).toBe("applied");
+    const tables = [
+      { name: "t", sizeBytes: undefined },
+      { name: "u", sizeBytes: undefined },
+    ];
+    expect(progress.at(-1)?.held).toMatchObject({ tables, percent: undefined });
+    expect(progress.map(({ held }) => held?.grownBytes ?? 0)).toEqual(progress.map(() => 0));
+  });
+
+  test("looking at a table that is held waits for nobody", async () => {
+    const { progress, apply } = await startWatched();
+    const texts = [`${SLOW_TABLE};`, "ALTER TABLE slow_one ADD c int DEFAULT slow((random() * 9)::int);"];
+    expect((await apply(...texts)).kind).toBe("applied");
+    // A look that has failed shows nothing; the table is unknown to others, and so nobody misses it.
+    const second = progress.filter(({ name }) => name === "2");
+    expect(second.length).toBeGreaterThan(5);
+    expect(second.filter(({ held }) => held?.grownBytes !== undefined).length).toBeGreaterThan(second.length / 2);
+    expect(second.flatMap(({ held }) => held?.tables ?? [])).toEqual([]);
+  });
+
+  test("how far a COPY is", async () => {
+    const { engine, progress, apply } = await startWatched();
+    await engine.cluster.psql(engine.name, "CREATE TABLE t (a int)");
+    expect((await apply("COPY t FROM PROGRAM 'sleep 1; seq 9; sleep 1';")).kind).toBe("applied");
+    const works = progress.flatMap(({ work }) => (work === undefined ? [] : [work]));
+    const copying = { command: "COPY FROM", table: "t", phase: "PROGRAM", percent: undefined };
+    expect(works).toEqual(engine.versionNumber < 140_000 ? [] : works.map(() => copying));
+    expect(works.length > 0).toBe(engine.versionNumber >= 140_000);
   });
 
   test("who is in the way, what they do, and since when", async () => {

@@ -152,7 +152,9 @@ const progress = {
   total: 3,
   runningMs: 41_000,
   elapsedMs: 125_000,
+  held: undefined,
 };
+const table = { name: VALUE, sizeBytes: 3_400_000_000 };
 
 type EventSamples = { readonly [K in Event["kind"]]: readonly Extract<Event, { kind: K }>[] };
 
@@ -200,6 +202,19 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { ...progress, waiting: undefined, work: undefined },
     { ...progress, waiting: undefined, work: { command: VALUE, table: VALUE, phase: VALUE, percent: 42 } },
     { ...progress, waiting: undefined, work: { command: VALUE, table: undefined, phase: VALUE, percent: undefined } },
+    { ...progress, waiting: undefined, work: undefined, held: { tables: [table], grownBytes: 12e8, percent: 35 } },
+    {
+      ...progress,
+      waiting: undefined,
+      work: undefined,
+      held: { tables: [table, table, table, { name: VALUE, sizeBytes: undefined }], grownBytes: 0, percent: undefined },
+    },
+    {
+      ...progress,
+      waiting: undefined,
+      work: undefined,
+      held: { tables: [], grownBytes: undefined, percent: undefined },
+    },
     { ...progress, waiting: { waitedMs: 3_200, blockers: [blocker, bareBlocker, preparedBlocker] }, work: undefined },
     { ...progress, waiting: { waitedMs: 3_200, blockers: Array.from({ length: 5 }, () => blocker) }, work: undefined },
   ],
