@@ -11,8 +11,13 @@ const ZSTD_MAJOR = 16;
 /** Only for texts that are compared and never fed to psql, where a token that can be guessed protects nothing. */
 const COMPARISON_RESTRICT_KEY = "prismasafedeploy";
 
+export interface DumpTool extends Pick<ClientTool, "version" | "major"> {
+  /** False where it was built without zstd although it is new enough. */
+  readonly hasZstd?: boolean;
+}
+
 export interface DumpOptions {
-  readonly tool: Pick<ClientTool, "version" | "major">;
+  readonly tool: DumpTool;
   /** Name of an exported snapshot. Undefined: pg_dump takes its own. */
   readonly snapshot: string | undefined;
   /** How long pg_dump waits for a table that a migration or a VACUUM FULL holds. */
@@ -40,7 +45,7 @@ function commonArguments({ snapshot, lockWaitMs }: DumpOptions): readonly string
 }
 
 /** zstd costs next to nothing; gzip's default level would make the dump three times slower, its lightest 1.6 times. */
-function compressArguments(format: BackupFormat, tool: Pick<ClientTool, "major">): readonly string[] {
+function compressArguments(format: BackupFormat, { major, hasZstd = true }: DumpTool): readonly string[] {
   if (format === "plain") return [];
-  return [tool.major >= ZSTD_MAJOR ? "--compress=zstd:3" : "--compress=1"];
+  return [major >= ZSTD_MAJOR && hasZstd ? "--compress=zstd:3" : "--compress=1"];
 }

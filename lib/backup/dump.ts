@@ -15,7 +15,7 @@ import {
   syncDirectory,
   writeFileAtomically,
 } from "../system/files.ts";
-import { makeDumpArguments } from "./arguments.ts";
+import { type DumpTool, makeDumpArguments } from "./arguments.ts";
 import { makeGuard } from "./guard.ts";
 import { type BackupHistory, formatManifest, type Manifest } from "./manifest.ts";
 import {
@@ -72,8 +72,12 @@ const FILE_MODE = 0o600;
 const ATTEMPTS_MAX = 1000;
 /** The longest that a timer can wait. */
 const NO_DEADLINE_MS = 2 ** 31 - 1;
-const PROGRESS_INTERVAL_MS = 1000;
+const FOLLOW_INTERVAL_MS = 250;
+const TICKS_PER_REPORT = 4;
+const FLUSH_BYTES = 32 * 1024 * 1024;
 const OUTPUT_CHARACTERS_MAX = 4000;
+/** Of a pg_dump that was built without it. */
+const NO_ZSTD = /does not support compression with ZSTD/iu;
 /** pg_dump about its own file; what the server says about its disk follows an `ERROR:`. */
 const NO_SPACE =
   /^pg_dump: error: (?![^\n]*ERROR:)[^\n]*(?:No space left on device|Disk quota exceeded|File too large)/mu;
@@ -140,18 +144,19 @@ async function writeDump(claim: Claim, request: BackupRequest, context: BackupCo
 async function writePlain(claim: Claim, request: BackupRequest, context: BackupContext): Promise<Verification> {
   const path = claim.partialPath;
   await claim.handle.write(makeGuard(makeDumpName(claim.id, "plain")));
-  let isGrowing = true;
+  const growth = new AbortController();
   const stop = new AbortController();
-  const reading = readPlainDump(path, { isGrowing: () => isGrowing, signal: stop.signal });
+  const reading = readPlainDump(path, { growth: growth.signal, signal: stop.signal });
   // It is awaited below, but may fail first.
   reading.catch(() => undefined);
   try {
     await runDump(claim, request, context);
-    isGrowing = false;
+    growth.abort();
     const { findings, ...digest } = await reading;
     return { format: "plain", ...digest, ...requireWhole(path, findings) };
   } finally {
     stop.abort();
+    growth.abort();
     await reading.catch(() => undefined);
   }
 }
@@ -159,33 +164,53 @@ async function writePlain(claim: Claim, request: BackupRequest, context: BackupC
 async function runDump(claim: Claim, request: BackupRequest, context: BackupContext): Promise<void> {
   const { pgDump, signal, progress } = context;
   const { snapshot, lockWaitMs, format } = request;
-  const reporter =
-    progress === undefined
-      ? undefined
-      : setInterval(
-          () =>
-            void readSize(claim.partialPath)
-              .then(progress)
-              .catch(() => undefined),
-          PROGRESS_INTERVAL_MS,
-        );
+  const companion = followGrowth(claim, progress);
   try {
-    const result = await context.database.runTool(
-      pgDump,
-      makeDumpArguments(format, { tool: pgDump, snapshot, lockWaitMs }),
-      {
-        sessions: 1,
-        stdout: { fd: claim.handle.fd },
-        stderr: "capture",
-        deadlineMs: request.deadlineMs ?? NO_DEADLINE_MS,
-        ...(signal === undefined ? {} : { signal }),
-      },
-    );
+    const options = {
+      sessions: 1,
+      stdout: { fd: claim.handle.fd },
+      stderr: "capture",
+      deadlineMs: request.deadlineMs ?? NO_DEADLINE_MS,
+      ...(signal === undefined ? {} : { signal }),
+    } as const;
+    const run = async (tool: DumpTool) =>
+      await context.database.runTool(pgDump, makeDumpArguments(format, { tool, snapshot, lockWaitMs }), options);
+    let result = await run(pgDump);
+    // It says so before it connects: nothing has been written.
+    if (result.exitCode !== 0 && NO_ZSTD.test(result.stderr)) result = await run({ ...pgDump, hasZstd: false });
     signal?.throwIfAborted();
     if (result.exitCode !== 0) throw await describeFailure(result, claim, request);
   } finally {
-    clearInterval(reporter);
+    await companion.stop();
   }
+}
+
+interface Companion {
+  stop(): Promise<void>;
+}
+
+/** Brings what has been written to the disk meanwhile, so that the last sync has little to do, and tells how far it is. */
+function followGrowth(claim: Claim, progress: BackupContext["progress"]): Companion {
+  let flushed = 0;
+  let flushing: Promise<void> | undefined;
+  let ticks = 0;
+  const follow = async () => {
+    const size = await readSize(claim.partialPath);
+    if (ticks++ % TICKS_PER_REPORT === TICKS_PER_REPORT - 1) progress?.(size);
+    if (flushing !== undefined || size - flushed < FLUSH_BYTES) return;
+    flushed = size;
+    // What the disk says is said again by the last sync.
+    flushing = claim.handle.datasync().catch(() => undefined);
+    await flushing;
+    flushing = undefined;
+  };
+  const timer = setInterval(() => void follow(), FOLLOW_INTERVAL_MS);
+  return {
+    async stop() {
+      clearInterval(timer);
+      await flushing;
+    },
+  };
 }
 
 async function describeFailure(result: RunResult, claim: Claim, request: BackupRequest): Promise<DeployError> {

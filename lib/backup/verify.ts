@@ -58,12 +58,12 @@ export async function verifyBackup(path: string, options: VerifyOptions): Promis
 }
 
 /**
- * Reads a plain dump once: checksum and findings. While `isGrowing` says so its end is waited for, so that a dump is
+ * Reads a plain dump once: checksum and findings. Until `growth` has fired its end is waited for, so that a dump is
  * checked as it is being written.
  */
 export async function readPlainDump(
   path: string,
-  options: { readonly isGrowing?: () => boolean; readonly signal?: AbortSignal | undefined },
+  options: { readonly growth?: AbortSignal; readonly signal?: AbortSignal | undefined },
 ): Promise<FileDigest & { readonly findings: DumpFindings }> {
   const scanner = new DumpScanner();
   const digest = await readDigest(path, { ...options, each: (chunk) => scanner.push(chunk) });
@@ -133,11 +133,12 @@ async function readFormat(path: string): Promise<BackupFormat> {
 
 interface ReadOptions {
   readonly each?: (chunk: Uint8Array) => void;
-  readonly isGrowing?: () => boolean;
+  /** Fires when nothing more is written. */
+  readonly growth?: AbortSignal;
   readonly signal?: AbortSignal | undefined;
 }
 
-async function readDigest(path: string, { each, isGrowing, signal }: ReadOptions): Promise<FileDigest> {
+async function readDigest(path: string, { each, growth, signal }: ReadOptions): Promise<FileDigest> {
   const hash = createHash("sha256");
   const buffer = Buffer.allocUnsafe(CHUNK_BYTES);
   let sizeBytes = 0;
@@ -146,10 +147,10 @@ async function readDigest(path: string, { each, isGrowing, signal }: ReadOptions
     for (;;) {
       signal?.throwIfAborted();
       // Asked before the read: what is written in between is found by the next round.
-      const mayGrow = isGrowing?.() ?? false;
+      const mayGrow = growth !== undefined && !growth.aborted;
       const { bytesRead } = await handle.read(buffer, 0, CHUNK_BYTES, sizeBytes);
       if (bytesRead === 0 && !mayGrow) return { sizeBytes, sha256: hash.digest("hex") };
-      if (bytesRead === 0) await delay(FOLLOW_INTERVAL_MS);
+      if (bytesRead === 0) await delay(FOLLOW_INTERVAL_MS, undefined, { signal: growth }).catch(() => undefined);
       const chunk = buffer.subarray(0, bytesRead);
       hash.update(chunk);
       each?.(chunk);
