@@ -55,6 +55,16 @@ export type Event =
       readonly work: LongWork | undefined;
       readonly held: HeldTables | undefined;
     }
+  /** About once a second while data is moved, from the third second on; a log shows few of them. */
+  | {
+      readonly kind: "data-progress";
+      readonly work: DataWork;
+      readonly bytes: number;
+      /** Expected in all, an estimate. Undefined where nothing is known. */
+      readonly totalBytes: number | undefined;
+      readonly bytesPerSecond: number;
+      readonly elapsedMs: number;
+    }
   | { readonly kind: "migration-applied"; readonly name: string; readonly durationMs: number }
   | { readonly kind: "notice"; readonly severity: string; readonly message: string }
   | {
@@ -96,6 +106,9 @@ export type Event =
   /** `resolve`, `baseline`: what of the scripts is in the database. */
   | { readonly kind: "diagnosed"; readonly diagnoses: readonly Diagnosis[] }
   | { readonly kind: "warning"; readonly warning: Warning };
+
+/** Work that takes as long as there are data. */
+export type DataWork = "backup" | "verify" | "restore";
 
 export interface SegmentSummary {
   readonly migrations: readonly string[];
@@ -145,5 +158,23 @@ export function unfailing(report: Report): Report {
     } catch {
       // There is nobody left to tell.
     }
+  };
+}
+
+/** What is over before that needs no progress. */
+const DATA_PROGRESS_AFTER_MS = 2_000;
+
+/** Tells how far a piece of work is, whenever it is given the bytes so far. It begins now. */
+export function makeDataProgress(
+  tell: Report,
+  work: DataWork,
+  totalBytes: number | undefined,
+): (bytes: number) => void {
+  const startedMs = performance.now();
+  return (bytes) => {
+    const elapsedMs = performance.now() - startedMs;
+    if (elapsedMs < DATA_PROGRESS_AFTER_MS) return;
+    const bytesPerSecond = Math.round((bytes * 1000) / elapsedMs);
+    tell({ kind: "data-progress", work, bytes, totalBytes, bytesPerSecond, elapsedMs });
   };
 }

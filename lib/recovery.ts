@@ -2,12 +2,13 @@
  * The point to come back to, and the way back: marked and backed up before anything is changed, found out and undone
  * after a failure.
  */
+import type { BackupContext } from "./backup/dump.ts";
 import type { BackupFormat } from "./backup/name.ts";
 import type { BackupRoom } from "./backup/room.ts";
 import type { Backup } from "./backup/store.ts";
 import type { MigrateFailure, Remains } from "./deploy.ts";
 import { DeployError, isDeployError } from "./errors.ts";
-import type { Warning } from "./events.ts";
+import { makeDataProgress, type Report, type Warning } from "./events.ts";
 import { makeEndStep } from "./journal/end.ts";
 import { type Journal, openJournal } from "./journal/store.ts";
 import { DEFAULT_SCHEMA, type History, type MigrationRow, readHistory } from "./migrations/history.ts";
@@ -19,6 +20,7 @@ import { untilInterrupted } from "./postgres/interruption.ts";
 import type { Session } from "./postgres/session.ts";
 import { formatServerVersion } from "./postgres/tool-choice.ts";
 import type { Prepared, Tools } from "./preflight.ts";
+import { expectGrowth } from "./restore/growth.ts";
 import { listClusterChanges, type Mark, readClusterDigests, readInvalidIndexes, takeMark } from "./restore/mark.ts";
 import { writeMarkFile } from "./restore/mark-file.ts";
 import { chooseRestore, type RestorePlan } from "./restore/plan.ts";
@@ -178,11 +180,29 @@ export async function takeMarkedBackup(
       dataBytes: room.dataBytes,
       ...(onClaimed === undefined ? {} : { onClaimed }),
     },
-    { database, pgDump: tools.pgDump, pgRestore: tools.pgRestore, now: () => new Date(), signal },
+    {
+      database,
+      pgDump: tools.pgDump,
+      pgRestore: tools.pgRestore,
+      now: () => new Date(),
+      signal,
+      progress: makeBackupProgress(room, format, tell),
+    },
   );
   const { path, manifest } = backup;
   tell({ kind: "backup-finished", path, sizeBytes: manifest.sizeBytes, durationMs: performance.now() - startedMs });
   return backup;
+}
+
+/** An archive is read again from its beginning, as the SQL that it is unpacked to. */
+function makeBackupProgress(room: BackupRoom, format: BackupFormat, tell: Report): BackupContext["progress"] {
+  const ofBackup = makeDataProgress(tell, "backup", room.estimateBytes(format));
+  let ofVerification: ((bytes: number) => void) | undefined;
+  return (work, bytes) => {
+    if (work === "backup") return ofBackup(bytes);
+    ofVerification ??= makeDataProgress(tell, "verify", room.estimateBytes("plain"));
+    ofVerification(bytes);
+  };
 }
 
 /** What there is to go by when a migration has failed. */
@@ -277,7 +297,7 @@ export async function restore(
   session: Session,
   { point, history }: Pick<FailureFacts, "point" | "history">,
   tools: Tools,
-  { settings }: OperationContext,
+  { settings, tell }: OperationContext,
 ): Promise<void> {
   const { restoreInPlace } = await import("./restore/in-place.ts");
   point.journal.note({ step: "restoring", rung: "in-place" });
@@ -291,6 +311,7 @@ export async function restore(
       sessions: [session],
       areSessionsCounted: point.areSessionsCounted,
     },
+    progress: makeDataProgress(tell, "restore", expectGrowth(point.mark.facts.databaseSizeBytes)),
     onTransaction: (transaction) => {
       // Its own session is certain by now, and counted again when it has ended well.
       const opened = database.sessionsOpened + 1;

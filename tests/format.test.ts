@@ -1,6 +1,6 @@
 /** Numbers and lists as people read them. */
 import { describe, expect, test } from "bun:test";
-import { formatBytes, formatDuration, formatList, formatNames } from "../lib/messages/format.ts";
+import { describeData, formatBytes, formatDuration, formatList, formatNames } from "../lib/messages/format.ts";
 
 describe("a size", () => {
   test.each([
@@ -76,4 +76,13 @@ describe("names on one line", () => {
   test.each([11, 1000])("of %d the ends, and the number of the others", (count) => {
     expect(formatNames(numbered(count))).toBe(`n1, n2, n3, ... (+${count - 5}), n${count - 1}, n${count}`);
   });
+});
+
+test.each([
+  [500, 1000, "500 B / about 1.0 KB (50%)"],
+  [999, 1000, "999 B / about 1.0 KB (99%)"],
+  [1001, 1000, "1.0 KB"],
+  [1001, undefined, "1.0 KB"],
+] as const)("data: %d of %p", (bytes, total, text) => {
+  expect(describeData(bytes, total, "about")).toBe(text);
 });

@@ -4,6 +4,7 @@ import type { Event } from "../lib/events.ts";
 import { makeProgressLog } from "../lib/report/progress-log.ts";
 
 type Progress = Extract<Event, { kind: "migration-progress" }>;
+type DataProgress = Extract<Event, { kind: "data-progress" }>;
 
 function at(seconds: number, blockers?: readonly number[]): Progress {
   return {
@@ -56,4 +57,28 @@ test("somebody else in the way at once, the same one again not", () => {
 test("beside a live line only who is in the way", () => {
   const events = SECONDS.map((second) => at(second, second >= 12 ? [7] : undefined));
   expect(loggedSeconds(events, true)).toEqual([12]);
+});
+
+function moved(seconds: number, work: DataProgress["work"] = "backup"): DataProgress {
+  const elapsedMs = seconds * 1_000;
+  return { kind: "data-progress", work, bytes: 1, totalBytes: undefined, bytesPerSecond: 1, elapsedMs };
+}
+
+test("data that are moved: at once, as they are told of only when it takes long, and every ten seconds", () => {
+  const events = [2, 3, 4, 11, 12, 13, 21.6, 22].map((seconds) => moved(seconds));
+  const isLogged = makeProgressLog();
+  expect(events.filter((event) => isLogged(event, false)).map(({ elapsedMs }) => elapsedMs / 1_000)).toEqual([
+    2, 12, 21.6,
+  ]);
+});
+
+test("each work of its own at once, also the same again", () => {
+  const events = [moved(2), moved(3, "verify"), moved(4, "verify"), moved(2, "restore"), moved(2), moved(30), moved(2)];
+  const isLogged = makeProgressLog();
+  expect(events.map((event) => isLogged(event, false))).toEqual([true, true, false, true, true, true, true]);
+});
+
+test("beside a live line they are not logged", () => {
+  const isLogged = makeProgressLog();
+  expect([moved(2), moved(20)].map((event) => isLogged(event, true))).toEqual([false, false]);
 });

@@ -73,6 +73,22 @@ async function findFile(directory: string, word: string): Promise<CheckTarget> {
   throw new DeployError("BACKUP_NOT_FOUND", { path: directory, wanted: word });
 }
 
+/** How much there is to read of one, where that is known: of an archive, what it is unpacked to is not. */
+export async function readTextBytes({ path }: CheckTarget): Promise<number | undefined> {
+  if (await isArchive(path)) return undefined;
+  return await stat(path).then(
+    ({ size }) => size,
+    () => undefined,
+  );
+}
+
+export interface CheckContext {
+  readonly now: () => Date;
+  readonly signal?: AbortSignal | undefined;
+  /** Called about once a second with what has been read. */
+  readonly progress?: ((bytes: number) => void) | undefined;
+}
+
 /**
  * Reads one in full. What is found is written into its manifest, where that can be written: a damaged one does not count
  * as a backup from then on.
@@ -81,12 +97,12 @@ async function findFile(directory: string, word: string): Promise<CheckTarget> {
  */
 export async function checkBackup(
   { path, backup }: CheckTarget,
-  { now, signal }: { readonly now: () => Date; readonly signal?: AbortSignal | undefined },
+  { now, signal, progress }: CheckContext,
 ): Promise<CheckedBackup> {
   const known = { path, createdAt: backup?.manifest.createdAt, database: backup?.manifest.database };
   try {
     const pgRestore = (await isArchive(path)) ? await findArchiveTool(backup) : undefined;
-    const { tables, ...found } = await verifyBackup(path, { pgRestore, expected: backup?.manifest, signal });
+    const { tables, ...found } = await verifyBackup(path, { pgRestore, expected: backup?.manifest, signal, progress });
     await record(backup, now(), undefined);
     const rows = tables.reduce((sum, table) => sum + table.rows, 0);
     const checked = [...(found.format === "custom" ? (["blocks"] as const) : []), "structure" as const];

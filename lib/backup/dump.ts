@@ -56,8 +56,8 @@ export interface BackupContext {
   readonly pgRestore: ClientTool | undefined;
   readonly now: () => Date;
   readonly signal?: AbortSignal | undefined;
-  /** Called every second with the size so far, while pg_dump works. */
-  readonly progress?: ((bytes: number) => void) | undefined;
+  /** Called about every second: with the size so far, and then with the bytes of SQL that have been read again. */
+  readonly progress?: ((work: "backup" | "verify", bytes: number) => void) | undefined;
 }
 
 /** An id that is ours alone, held by its partial file. */
@@ -137,7 +137,8 @@ async function createExclusively(directory: string, path: string): Promise<FileH
 async function writeDump(claim: Claim, request: BackupRequest, context: BackupContext): Promise<Verification> {
   if (request.format === "plain") return await writePlain(claim, request, context);
   await runDump(claim, request, context);
-  return await verifyBackup(claim.partialPath, { pgRestore: context.pgRestore, signal: context.signal });
+  const { pgRestore, signal, progress } = context;
+  return await verifyBackup(claim.partialPath, { pgRestore, signal, progress: (bytes) => progress?.("verify", bytes) });
 }
 
 /** A plain dump is read and checked while pg_dump still writes it: the check then costs next to no time. */
@@ -196,7 +197,7 @@ function followGrowth(claim: Claim, progress: BackupContext["progress"]): Compan
   let ticks = 0;
   const follow = async () => {
     const size = await readSize(claim.partialPath);
-    if (ticks++ % TICKS_PER_REPORT === TICKS_PER_REPORT - 1) progress?.(size);
+    if (ticks++ % TICKS_PER_REPORT === TICKS_PER_REPORT - 1) progress?.("backup", size);
     if (flushing !== undefined || size - flushed < FLUSH_BYTES) return;
     flushed = size;
     // What the disk says is said again by the last sync.

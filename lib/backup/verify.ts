@@ -26,6 +26,8 @@ export interface VerifyOptions {
   /** What the manifest says; without one (a dump of somebody else) only the dump itself can be checked. */
   readonly expected?: Pick<Manifest, "sizeBytes" | "sha256"> | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Called about once a second with the bytes of SQL that have been read. */
+  readonly progress?: ((bytes: number) => void) | undefined;
 }
 
 export interface FileDigest {
@@ -36,6 +38,7 @@ export interface FileDigest {
 const ARCHIVE_MAGIC = "PGDMP";
 const CHUNK_BYTES = 1024 * 1024;
 const FOLLOW_INTERVAL_MS = 50;
+const PROGRESS_INTERVAL_MS = 1000;
 /** The longest that a timer can wait; reading a backup has no deadline of its own. */
 const NO_DEADLINE_MS = 2 ** 31 - 1;
 
@@ -63,23 +66,40 @@ export async function verifyBackup(path: string, options: VerifyOptions): Promis
  */
 export async function readPlainDump(
   path: string,
-  options: { readonly growth?: AbortSignal; readonly signal?: AbortSignal | undefined },
+  options: Pick<ReadOptions, "growth" | "signal"> & Pick<VerifyOptions, "progress">,
 ): Promise<FileDigest & { readonly findings: DumpFindings }> {
   const scanner = new DumpScanner();
-  const digest = await readDigest(path, { ...options, each: (chunk) => scanner.push(chunk) });
+  const count = makeCounter(options.progress);
+  const each = (chunk: Uint8Array) => {
+    scanner.push(chunk);
+    count(chunk);
+  };
+  const digest = await readDigest(path, { ...options, each });
   return { ...digest, findings: scanner.finish() };
 }
 
-async function verifyPlain(path: string, options: VerifyOptions): Promise<Verification> {
-  const { findings, ...digest } = await readPlainDump(path, { signal: options.signal });
+/** About once a second: a look at the clock for each chunk costs nothing beside reading it. */
+function makeCounter(progress: VerifyOptions["progress"]): (chunk: Uint8Array) => void {
+  let bytes = 0;
+  let toldMs = performance.now();
+  return (chunk) => {
+    bytes += chunk.byteLength;
+    if (progress === undefined || performance.now() - toldMs < PROGRESS_INTERVAL_MS) return;
+    toldMs = performance.now();
+    progress(bytes);
+  };
+}
+
+async function verifyPlain(path: string, { signal, progress }: VerifyOptions): Promise<Verification> {
+  const { findings, ...digest } = await readPlainDump(path, { signal, progress });
   return { format: "plain", ...digest, ...requireWhole(path, findings) };
 }
 
 async function verifyArchive(path: string, options: VerifyOptions): Promise<Verification> {
-  const { pgRestore, signal } = options;
+  const { pgRestore, signal, progress } = options;
   if (pgRestore === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: "pg_restore" });
   const digest = await readDigest(path, { signal });
-  const content = requireWhole(path, await readArchive(path, pgRestore, signal));
+  const content = requireWhole(path, await readArchive(path, pgRestore, { signal, progress }));
   return { format: "custom", ...digest, ...content };
 }
 
@@ -89,13 +109,22 @@ export function requireWhole(path: string, findings: DumpFindings): DumpContent 
 }
 
 /** pg_restore reads and unpacks every block of the archive to write its SQL, which is then read like a plain dump. */
-async function readArchive(path: string, pgRestore: ClientTool, signal?: AbortSignal): Promise<DumpFindings> {
+async function readArchive(
+  path: string,
+  pgRestore: ClientTool,
+  { signal, progress }: Pick<VerifyOptions, "signal" | "progress">,
+): Promise<DumpFindings> {
   const scanner = new DumpScanner();
+  const count = makeCounter(progress);
+  const bytes = (chunk: Uint8Array) => {
+    scanner.push(chunk);
+    count(chunk);
+  };
   const env = readOfflineEnvironment();
   const result = await run(
     { file: pgRestore.path, args: makeArchiveTextArguments(path), env },
     {
-      stdout: { bytes: (chunk) => scanner.push(chunk) },
+      stdout: { bytes },
       stderr: "capture",
       deadlineMs: NO_DEADLINE_MS,
       ...(signal === undefined ? {} : { signal }),

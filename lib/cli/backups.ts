@@ -1,7 +1,8 @@
 /** `backup`, `backups`, `verify` and `prune` on the command line: from settings to the work, and from its result to words. */
-import { checkBackup, findTargets } from "../backup/check.ts";
+import { checkBackup, findTargets, readTextBytes } from "../backup/check.ts";
 import { makeListing } from "../backup/listing.ts";
 import { listAllBackups } from "../backup/store.ts";
+import { makeDataProgress, type Report } from "../events.ts";
 import type { Messages } from "../messages/messages.ts";
 import type { OperationContext } from "../operations.ts";
 import { renderChecks, renderListing, renderPruned } from "../report/backups.ts";
@@ -44,11 +45,14 @@ export async function runBackups(settings: OfflineSettings, messages: Messages, 
 export async function runVerify(
   settings: OfflineSettings,
   messages: Messages,
-  context: { readonly now: () => Date; readonly signal: AbortSignal },
+  context: { readonly now: () => Date; readonly signal: AbortSignal; readonly tell: Report },
 ): Promise<CommandResult> {
   const targets = await findTargets(settings.backupDirectory, settings.operand ?? "latest");
   const checks = [];
-  for (const target of targets) checks.push(await checkBackup(target, context));
+  for (const target of targets) {
+    const progress = makeDataProgress(context.tell, "verify", await readTextBytes(target));
+    checks.push(await checkBackup(target, { ...context, progress }));
+  }
   const exitCode = checks.every(({ isGood }) => isGood) ? 0 : EXIT_NOT_VERIFIED;
   return { text: settings.json ? JSON.stringify(checks) : renderChecks(checks, messages), exitCode };
 }

@@ -12,7 +12,7 @@ import { type DatabaseState, exitCodeOf, exitCodeOfError, type Outcome, stateOf,
 import { renderError, renderEvent, renderLive, renderStop } from "../report/human.ts";
 import { renderJson } from "../report/json.ts";
 import type { LiveLine } from "../report/live-line.ts";
-import { makeProgressLog } from "../report/progress-log.ts";
+import { isProgress, makeProgressLog } from "../report/progress-log.ts";
 import { STANDARD_ERROR, STANDARD_OUTPUT, writeText } from "../system/output.ts";
 import { VERSION, VERSION_LINE } from "../version.ts";
 import {
@@ -29,6 +29,9 @@ const EXIT_BLOCKED = 3;
 const EXIT_UNKNOWN = 6;
 const EXIT_PENDING = 10;
 
+/** What is followed by progress. */
+const LONG_WORK: readonly Event["kind"][] = ["backup-started", "migration-started", "restore-started"];
+
 /** Runs one command line to its end. @returns the exit code; never returns where the app took our place */
 export async function main(argv: readonly string[], environment: Environment): Promise<number> {
   const request = readRequest(argv, environment);
@@ -38,7 +41,7 @@ export async function main(argv: readonly string[], environment: Environment): P
     if (request.help) return await printHelp(request.language);
     if (request.version) return printLine(VERSION_LINE);
     if (request.command === "backups" || request.command === "verify") {
-      return await runOffline(request.offlineSettings(), messages);
+      return await runOffline(request.offlineSettings(), console, messages);
     }
     const settings = request.settings();
     if (settings.command === "status") return await runStatus(settings, console);
@@ -82,6 +85,7 @@ function makeConsole(request: Request, messages: Messages): Console {
   const isJson = request.logFormat === "json";
   const isLogged = makeProgressLog();
   let live: LiveLine | undefined;
+  let hasLoadedLive = false;
   let hasStarted = false;
   const print = (lines: readonly string[]) => {
     if (lines.length === 0) return;
@@ -90,15 +94,16 @@ function makeConsole(request: Request, messages: Messages): Console {
   };
   const tell = (event: Event) => {
     if (event.kind === "deploy-started") hasStarted = true;
-    if (event.kind === "migration-started" && !isJson) {
+    if (LONG_WORK.includes(event.kind) && !isJson && !hasLoadedLive) {
+      hasLoadedLive = true;
       void loadLiveLine().then((line) => {
         live = line;
       });
     }
-    if (event.kind !== "migration-progress" || isLogged(event, live !== undefined)) {
+    if (!isProgress(event) || isLogged(event, live !== undefined)) {
       print(isJson ? [renderJson(event.kind, event, new Date())] : renderEvent(event, messages));
     }
-    if (event.kind === "migration-progress") live?.show(renderLive(event, messages));
+    if (isProgress(event)) live?.show(renderLive(event, messages));
   };
   const stop = (error: unknown, knownState?: DatabaseState): number => {
     if (!isDeployError(error)) {
@@ -223,11 +228,11 @@ async function runOnBackups(settings: Settings, console: Console, messages: Mess
   return printResult(await (isBackup ? runBackup(settings, context) : runPrune(settings, context, messages)));
 }
 
-async function runOffline(settings: OfflineSettings, messages: Messages): Promise<number> {
+async function runOffline(settings: OfflineSettings, console: Console, messages: Messages): Promise<number> {
   const { runBackups, runVerify } = await import("./backups.ts");
   if (settings.command === "backups") return printResult(await runBackups(settings, messages, new Date()));
   const { signal } = listenForSignals();
-  return printResult(await runVerify(settings, messages, { now: () => new Date(), signal }));
+  return printResult(await runVerify(settings, messages, { now: () => new Date(), signal, tell: console.tell }));
 }
 
 function printResult({ text, exitCode }: { readonly text: string; readonly exitCode: number }): number {

@@ -6,7 +6,7 @@
 import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
 import { enBackups } from "./backups-en.ts";
 import { describeDiagnosis } from "./diagnosis.ts";
-import { formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
+import { describeData, formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
 import { hintLines } from "./hints.ts";
 import { enHints } from "./hints-en.ts";
 import { describeBlockers, describeHeld, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
@@ -108,6 +108,11 @@ export const en: Messages = {
             detail(`  Waiting for a lock, ${formatDuration(waiting.waitedMs)}, held by:`),
             ...details(describeBlockers(waiting, BLOCKER_WORDS)),
           ]),
+    ],
+    "data-progress": ({ work, bytes, totalBytes, bytesPerSecond, elapsedMs }) => [
+      detail(
+        `${{ backup: "Backing up", verify: "Verifying the backup", restore: "Restoring" }[work]}: ${describeData(bytes, totalBytes, "about")}, ${formatBytes(bytesPerSecond)}/s, ${formatDuration(elapsedMs)}`,
+      ),
     ],
     "migration-applied": ({ name, durationMs }) => [detail(`Applied: ${name} (${formatDuration(durationMs)})`)],
     notice: ({ severity, message }) => [detail(`${severity}: ${message}`)],

@@ -14,6 +14,12 @@ export function formatBytes(sizeBytes: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
+/** "12.4 MB / about 50.0 MB (24%)"; without an expected total, or beyond it, the bytes alone. */
+export function describeData(bytes: number, totalBytes: number | undefined, about: string): string {
+  if (totalBytes === undefined || bytes > totalBytes) return formatBytes(bytes);
+  return `${formatBytes(bytes)} / ${about} ${formatBytes(totalBytes)} (${Math.floor((bytes / totalBytes) * 100)}%)`;
+}
+
 /** "340ms", "1.8s", "2m 05s", "1h 02m". */
 export function formatDuration(durationMs: number): string {
   // Rounded before the unit is chosen, or there would be 1000ms and 60.0s.

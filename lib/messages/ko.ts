@@ -6,7 +6,7 @@
 import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
 import { koBackups } from "./backups-ko.ts";
 import { describeDiagnosis } from "./diagnosis.ts";
-import { formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
+import { describeData, formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
 import { hintLines } from "./hints.ts";
 import { koHints } from "./hints-ko.ts";
 import { describeBlockers, describeHeld, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
@@ -97,6 +97,11 @@ export const ko: Messages = {
             detail(`  잠금 대기 ${formatDuration(waiting.waitedMs)}, 잡고 있는 세션:`),
             ...details(describeBlockers(waiting, BLOCKER_WORDS)),
           ]),
+    ],
+    "data-progress": ({ work, bytes, totalBytes, bytesPerSecond, elapsedMs }) => [
+      detail(
+        `${{ backup: "백업 중", verify: "백업 검증 중", restore: "복원 중" }[work]}: ${describeData(bytes, totalBytes, "약")}, ${formatBytes(bytesPerSecond)}/s, ${formatDuration(elapsedMs)}`,
+      ),
     ],
     "migration-applied": ({ name, durationMs }) => [detail(`적용: ${name} (${formatDuration(durationMs)})`)],
     notice: ({ severity, message }) => [detail(`${severity}: ${message}`)],

@@ -55,6 +55,12 @@ export interface Database {
 const APPLICATION_NAME = "prisma-safe-deploy";
 const SETTINGS_DEADLINE_MS = 30_000;
 
+/**
+ * A tool notices within a minute that the network has gone, where it would wait for hours. The database itself is named in
+ * the environment. pg_restore takes this as the order to connect, and so has to say it by itself.
+ */
+const KEEPALIVES = "--dbname=keepalives_idle=30 keepalives_interval=10 keepalives_count=3";
+
 /** Nothing connects yet. */
 export function makeDatabase(target: ConnectionTarget, applicationName: string = APPLICATION_NAME): Database {
   let sessionsOpened = 0;
@@ -97,7 +103,8 @@ export function makeDatabase(target: ConnectionTarget, applicationName: string =
         settings: { ...(passesFence && !target.pgbouncer ? WRITABLE : {}), ...settings },
       });
       const env = { ...readToolEnvironment(), ...environment };
-      const result = await run({ file: tool.path, args: ["--no-password", ...args], env }, options);
+      const wishes = tool.name === "pg_restore" ? [] : [KEEPALIVES];
+      const result = await run({ file: tool.path, args: ["--no-password", ...wishes, ...args], env }, options);
       if (result.exitCode === 0) addSessions(sessions);
       return result;
     },

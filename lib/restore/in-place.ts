@@ -19,6 +19,7 @@ import { type RunResult, run } from "../system/exec.ts";
 import { selectEntries } from "./contents-list.ts";
 import { flushOwnSessions, prepareSession } from "./evidence.ts";
 import { readRestoreFacts } from "./facts.ts";
+import { watchGrowth } from "./growth.ts";
 import { WORK_PREFIX } from "./leftovers.ts";
 import { watchLocks } from "./lock-watch.ts";
 import { listClusterChanges, type Mark, readClusterDigests } from "./mark.ts";
@@ -51,6 +52,8 @@ export interface InPlaceOptions {
   readonly onTransaction?: ((transaction: RecordedTransaction) => void) | undefined;
   readonly lockTimeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
+  /** Called about once a second with the bytes that have been restored. */
+  readonly progress?: ((bytes: number) => void) | undefined;
 }
 
 export interface RestoredInPlace {
@@ -200,7 +203,7 @@ async function runRestore(
   directory: string,
   dump: string,
   script: RestoreScriptOptions,
-  { database, tools, signal, onTransaction }: InPlaceOptions,
+  { database, tools, signal, onTransaction, progress }: InPlaceOptions,
 ): Promise<string> {
   const begin = join(directory, "begin.sql");
   const end = join(directory, "end.sql");
@@ -209,7 +212,10 @@ async function runRestore(
   signal?.throwIfAborted();
   const heard: Heard = { transaction: undefined, isCommitted: false, complaints: [] };
   const flags = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"];
-  const watch = watchLocks(session, () => heard.transaction?.pid, script.lockTimeoutMs);
+  const watches = [
+    watchLocks(session, () => heard.transaction?.pid, script.lockTimeoutMs),
+    ...(progress === undefined ? [] : [watchGrowth(session, "current_database()", progress)]),
+  ];
   const running = database.runTool(tools.psql, [...flags, "-f", begin, "-f", dump, "-f", end], {
     sessions: 1,
     stdout: {
@@ -224,7 +230,7 @@ async function runRestore(
     isShielded: true,
     ...(signal === undefined ? {} : { signal }),
   });
-  const result = await running.finally(() => watch.stop());
+  const result = await running.finally(() => Promise.all(watches.map((watch) => watch.stop())));
   return await judgeRun(result, heard, database);
 }
 

@@ -154,6 +154,29 @@ describe("backup", () => {
   );
 });
 
+test(
+  "one that takes longer tells how far it is: a line in the log, and an event",
+  async () => {
+    const { project, url } = await makeWorld();
+    const folder = temporaryDirectory();
+    const path = join(folder, "pg_dump");
+    const real = findClientTool("pg_dump")?.path ?? "pg_dump";
+    writeFileSync(path, `#!/bin/sh\ncase "$*" in *--version*) ;; *) sleep 5;; esac\nexec ${real} "$@"\n`);
+    chmodSync(path, 0o755);
+    const environment = { PATH: `${folder}:/usr/bin:/bin` };
+    const human = await runDeploy(project, { url, args: ["backup"], environment });
+    const lines = human.stderr.match(/^ {3}백업 중: \d.*$/gm) ?? [];
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/^ {3}백업 중: [\d.]+ K?B \/ 약 1\.\d MB \(0%\), [\d.]+ K?B\/s, [\d.]+s$/);
+    const args = ["backup", "--log-format", "json"];
+    const events = (await runDeploy(project, { url, args, environment })).stderr.trim().split("\n");
+    const progress = events.map((line) => JSON.parse(line)).filter(({ kind }) => kind === "data-progress");
+    expect(progress).toMatchObject([{ work: "backup", totalBytes: expect.any(Number) }]);
+    expect(progress[0].elapsedMs).toBeGreaterThanOrEqual(2_000);
+  },
+  TIMEOUT_MS,
+);
+
 describe("what a tool does wrong is told before anything is migrated", () => {
   /** A pg_dump that does its work and then something to the result. */
   function spoil(after: string): Record<string, string> {

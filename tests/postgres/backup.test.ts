@@ -202,11 +202,32 @@ describe("a backup", () => {
     await cluster.psql(name, "CREATE TABLE t ()");
     const release = await lock(name);
     const sizes: number[] = [];
-    const taking = take(name, {}, { progress: (bytes) => sizes.push(bytes) });
+    const taking = take(name, {}, { progress: (_, bytes) => sizes.push(bytes) });
     await until(() => sizes.length > 0);
     await release();
     await taking;
     expect(sizes[0]).toBeGreaterThanOrEqual(makeGuard("backup_20260101_000000.sql").length);
+  });
+});
+
+describe("a pg_dump that could know zstd", () => {
+  test.each([
+    [
+      "and does not",
+      "pg_dump: error: invalid compression specification: this build does not support compression with ZSTD",
+    ],
+    ["and does not, in other words", "pg_dump: error: this build does not support compression with zstd"],
+  ])("%s, is asked for gzip", async (_, message) => {
+    const wrapper = join(temporaryDirectory(), "pg_dump");
+    writeFileSync(
+      wrapper,
+      `#!/bin/sh\ncase "$*" in *zstd*) echo "${message}" >&2; exit 1;; esac\nexec ${pgDump.path} "$@"\n`,
+    );
+    chmodSync(wrapper, 0o755);
+    const newer = { ...pgDump, path: wrapper, major: 16, version: "16.4" };
+    const { manifest, path } = await take(odd, { format: "custom" }, { pgDump: newer });
+    expect(manifest.tables).toEqual(backups.custom.manifest.tables);
+    expect((await verifyBackup(path, { pgRestore, expected: manifest })).format).toBe("custom");
   });
 });
 

@@ -233,6 +233,33 @@ describe("everything is as it was", () => {
   );
 
   test(
+    "and it is told how much is back while it works",
+    async () => {
+      const name = await createSmall();
+      await cluster.psql(
+        name,
+        `SET ROLE app_owner; CREATE TABLE app.big AS SELECT g, repeat(md5(g::text), 30) AS t FROM generate_series(1, 8000) g`,
+      );
+      const deploy = await fail({ name });
+      const stranger = await openDatabase(cluster, name).open("stranger");
+      const stall = await beginStall(deploy, stranger);
+      const told: number[] = [];
+      const restoring = deploy.restore({ lockTimeoutMs: 60_000, progress: (bytes) => told.push(bytes) });
+      await stall.wait();
+      await waitFor(() => told.length >= 3);
+      await stranger.script("ROLLBACK", DURING);
+      await restoring;
+      await stranger.close();
+      expect(told).toEqual(told.toSorted((a, b) => a - b));
+      await expectRestored(deploy);
+      const counted = told.length;
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      expect(told.length).toBe(counted);
+    },
+    DEADLINE_MS,
+  );
+
+  test(
     "no row was ever there, and no table",
     async () => {
       const name = await cluster.createDatabase({ owner: "app_owner" });

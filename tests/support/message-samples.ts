@@ -218,6 +218,11 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { ...progress, waiting: { waitedMs: 3_200, blockers: [blocker, bareBlocker, preparedBlocker] }, work: undefined },
     { ...progress, waiting: { waitedMs: 3_200, blockers: Array.from({ length: 5 }, () => blocker) }, work: undefined },
   ],
+  "data-progress": [
+    { kind: "data-progress", work: "backup", bytes: 4242, totalBytes: 9999, bytesPerSecond: 42, elapsedMs: 4242 },
+    { kind: "data-progress", work: "verify", bytes: 4242, totalBytes: undefined, bytesPerSecond: 42, elapsedMs: 4242 },
+    { kind: "data-progress", work: "restore", bytes: 4242, totalBytes: 99, bytesPerSecond: 42, elapsedMs: 4242 },
+  ],
   "migration-applied": [{ kind: "migration-applied", name: VALUE, durationMs: 340 }],
   notice: [{ kind: "notice", severity: VALUE, message: VALUE }],
   "segment-retrying": [{ kind: "segment-retrying", attempt: 3, waitMs: 2000, sqlState: VALUE, message: VALUE }],
