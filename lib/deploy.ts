@@ -36,8 +36,12 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   settle(failure: MigrateFailure): Promise<Remains>;
   /** Proves that nobody else has written since the mark. @throws RESTORE_NOT_PROVEN */
   proveAlone(): Promise<void>;
-  /** Puts the marked state back in one transaction that repeats the proof under its locks. */
-  restore(): Promise<void>;
+  /**
+   * Puts the marked state back; the proof is repeated when nobody else can write any more.
+   *
+   * @returns the failed database, where a restored one has taken its place
+   */
+  restore(): Promise<KeptDatabase | undefined>;
   /** The commands for a person, where nothing more may be done automatically. */
   makeInstructions(backup: Backup): Promise<readonly string[]>;
   prune(backup: Backup): Promise<void>;
@@ -53,6 +57,14 @@ export type DeployEnd = Outcome | { readonly kind: "stopped"; readonly error: An
 export interface Preparation {
   readonly segments: readonly SegmentSummary[];
   readonly warnings: readonly Warning[];
+}
+
+/** A database that was replaced by a restored one. */
+export interface KeptDatabase {
+  readonly database: string;
+  readonly sizeBytes: number;
+  /** What removes it. */
+  readonly command: string;
 }
 
 export interface TakenBackup {
@@ -203,8 +215,9 @@ async function recover(
     await operations.proveAlone();
     tell({ kind: "restore-started", backupPath: backup.path });
     const startedMs = performance.now();
-    await operations.restore();
+    const kept = await operations.restore();
     tell({ kind: "restore-finished", durationMs: performance.now() - startedMs });
+    if (kept !== undefined) tell({ kind: "failed-database-kept", ...kept });
     return { kind: "restored", failure: failure.error, backupPath: backup.path };
   } catch (recoveryFailure) {
     const known = asDeployError(recoveryFailure, "restore");

@@ -5,11 +5,20 @@
  */
 import type { Choice, Diagnosis } from "./migrations/diagnosis.ts";
 import type { ClusterDigests } from "./restore/mark.ts";
-import type { InPlaceReason, PlainReason } from "./restore/plan.ts";
+import type { InPlaceReason, PlainReason, SwapReason } from "./restore/plan.ts";
 import type { ProofReason } from "./restore/proof.ts";
 
 /** Why a restore does not happen by itself, or not from every format. The words for it are in the catalogues. */
-export type RestoreReason = ProofReason | InPlaceReason | PlainReason | `cluster-${keyof ClusterDigests}`;
+export type RestoreReason =
+  | ProofReason
+  | InPlaceReason
+  | PlainReason
+  | SwapReason
+  | `cluster-${keyof ClusterDigests}`
+  | "not-wanted"
+  /** Of a swap at work: somebody who can't be ended by this role, and somebody who has let others in. */
+  | "sessions-not-ended"
+  | "database-reopened";
 
 /** One thing that is wrong with the flags or the environment. All of them are reported at once. */
 export type SettingProblem =
@@ -159,6 +168,8 @@ export interface ErrorFields {
   AUTHENTICATION_FAILED: { user: string; host: string; reason: string };
   DATABASE_NOT_FOUND: { database: string; host: string };
   DATABASE_REFUSED: { server: ServerMessage };
+  /** `isAtWork`: another process is at it. Else `reason` says why it could be neither finished nor undone, if it was tried. */
+  SWAP_UNFINISHED: { database: string; isAtWork: boolean; reason: string | undefined };
   DATABASE_READ_ONLY: { inRecovery: boolean };
   TLS_FAILED: { host: string; reason: string };
   SERVER_TOO_OLD: { serverVersion: string; minimum: string };

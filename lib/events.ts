@@ -36,7 +36,26 @@ export type Event =
   | {
       readonly kind: "restore-plan";
       readonly rungs: readonly ("rollback" | Rung)[];
+      /** Why there is no other rung. */
       readonly reasons: readonly RestoreReason[];
+      /** Why the database could not be swapped, where it was wanted. */
+      readonly swapReasons: readonly RestoreReason[];
+    }
+  /** A rung has failed and left everything as it was: the next one is tried. */
+  | { readonly kind: "rung-failed"; readonly rung: Rung; readonly error: AnyDeployError; readonly next: Rung }
+  /** What a swap has replaced, and the command that removes it. */
+  | {
+      readonly kind: "failed-database-kept";
+      readonly database: string;
+      readonly sizeBytes: number;
+      readonly command: string;
+    }
+  /** What another process had begun. */
+  | {
+      readonly kind: "swap-resolved";
+      readonly how: "finished" | "undone";
+      readonly database: string;
+      readonly failed: string | undefined;
     }
   /** Its script is sent now; again where its segment is tried again. */
   | { readonly kind: "migration-running"; readonly name: string }
@@ -139,6 +158,8 @@ export type Warning =
   | { readonly about: "no-tls"; readonly host: string }
   | { readonly about: "invalid-index"; readonly indexes: readonly string[] }
   | { readonly about: "schema-changed-by-others" }
+  /** A restore that keeps both databases goes on all the same. */
+  | { readonly about: "restore-unproven"; readonly reasons: readonly RestoreReason[] }
   /** Health checks can't see that a deploy is at work. */
   | { readonly about: "state-file"; readonly path: string; readonly reason: string }
   | { readonly about: "probe-port"; readonly port: number; readonly reason: string }

@@ -3,7 +3,15 @@
  * values down. Order and failure policy are in `deploy.ts`; modules that only a pending migration needs load then.
  */
 import type { Backup } from "./backup/store.ts";
-import type { DeployEnd, MigrateFailure, MigrateResult, Operations, Preparation, Remains } from "./deploy.ts";
+import type {
+  DeployEnd,
+  KeptDatabase,
+  MigrateFailure,
+  MigrateResult,
+  Operations,
+  Preparation,
+  Remains,
+} from "./deploy.ts";
 import { type AnyDeployError, DeployError, hasCode, type LockHolder } from "./errors.ts";
 import type { Report, Warning } from "./events.ts";
 import { readMigrationsFolder, readPresentScripts } from "./migrations/folder.ts";
@@ -16,6 +24,7 @@ import type { Session } from "./postgres/session.ts";
 import type { ConnectionTarget } from "./postgres/url.ts";
 import type { Prepared } from "./preflight.ts";
 import type { RecoveryPoint } from "./recovery.ts";
+import type { RestorePolicy } from "./restore/plan.ts";
 
 /** The settings that operations work by. */
 export interface OperationSettings {
@@ -33,6 +42,9 @@ export interface OperationSettings {
   readonly backupRetentionDays: number;
   readonly backupMinimumKeep: number;
   readonly acceptManualRestore: boolean;
+  readonly restore: RestorePolicy;
+  /** Empty: postgres, else template1. */
+  readonly maintenanceDatabase: string;
   readonly databaseWaitMs: number;
   readonly deployLockWaitMs: number;
   readonly lockTimeoutMs: number;
@@ -219,14 +231,14 @@ class DatabaseOperations implements DeployOperations {
 
   async proveAlone(): Promise<void> {
     const { proveAlone } = await import("./recovery.ts");
-    await proveAlone(this.#database, await this.#lockedSession(), this.#current().point);
+    await proveAlone(this.#database, await this.#lockedSession(), this.#current().point, this.#context);
   }
 
-  async restore(): Promise<void> {
+  async restore(): Promise<KeptDatabase | undefined> {
     const { restore } = await import("./recovery.ts");
     const { prepared, point, history } = this.#current();
-    const session = await this.#lockedSession();
-    await restore(this.#database, session, { point, history }, prepared.tools, this.#context);
+    const access = { database: this.#database, tools: prepared.tools, lockedSession: () => this.#lockedSession() };
+    return await restore(access, { point, history }, this.#context);
   }
 
   async makeInstructions(backup: Backup): Promise<readonly string[]> {
@@ -273,7 +285,8 @@ class DatabaseOperations implements DeployOperations {
       signal: new AbortController().signal,
       tell,
     });
-    if (lowered !== undefined) tell({ kind: "fence-lowered", wasLeft, ...lowered });
+    // A restored database that was swapped in has never had it.
+    if (lowered !== undefined || !wasLeft) tell({ kind: "fence-lowered", wasLeft, id, ended: 0, ...lowered });
   }
 
   async #readHistory(): Promise<History> {

@@ -6,8 +6,8 @@ import type { BackupContext } from "./backup/dump.ts";
 import type { BackupFormat } from "./backup/name.ts";
 import type { BackupRoom } from "./backup/room.ts";
 import type { Backup } from "./backup/store.ts";
-import type { MigrateFailure, Remains } from "./deploy.ts";
-import { DeployError, isDeployError } from "./errors.ts";
+import type { KeptDatabase, MigrateFailure, Remains } from "./deploy.ts";
+import { type AnyDeployError, DeployError, isDeployError, type RestoreReason } from "./errors.ts";
 import { makeDataProgress, type Report, type Warning } from "./events.ts";
 import { makeEndStep } from "./journal/end.ts";
 import { type Journal, openJournal } from "./journal/store.ts";
@@ -25,6 +25,7 @@ import { listClusterChanges, type Mark, readClusterDigests, readInvalidIndexes, 
 import { writeMarkFile } from "./restore/mark-file.ts";
 import { chooseRestore, type RestorePlan } from "./restore/plan.ts";
 import { judgeProof, type OwnWork, readEvidence } from "./restore/proof.ts";
+import { readSwapFacts } from "./restore/swap-facts.ts";
 import { VERSION } from "./version.ts";
 
 /** What a deploy may come back to, and what it did itself since then. */
@@ -37,6 +38,8 @@ export interface RecoveryPoint {
   readonly ownTransactionIds: string[];
   /** False once something has opened an unknown number of sessions for us. */
   areSessionsCounted: boolean;
+  /** True once it was proven, after a failure, that nobody else has written since the mark. */
+  isProven: boolean;
 }
 
 const QUERY_DEADLINE_MS = 60_000;
@@ -54,14 +57,16 @@ export async function takeRecoveryPoint(
   const coordinator = await database.open("backup");
   try {
     const historySchema = history.schema ?? settings.target.schema ?? DEFAULT_SCHEMA;
+    const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
     // It waits for whoever holds a table for himself alone.
     const mark = await untilInterrupted(
       signal,
       () => [coordinator, session],
       () => takeMark({ database, coordinator, sessions: [session], historySchema }),
     );
-    const restorePlan = chooseRestore(mark.facts, { format: settings.backupFormat });
-    const point = { mark, restorePlan, ownTransactionIds: [], areSessionsCounted: true };
+    const { backupFormat: format, restore } = settings;
+    const restorePlan = chooseRestore({ ...mark.facts, swap }, { format, restore });
+    const point = { mark, restorePlan, ownTransactionIds: [], areSessionsCounted: true, isProven: false };
     const { owner } = prepared.room;
     const journal = openJournal(settings.backupDirectory, owner, crypto.randomUUID(), () => new Date());
     tell({ kind: "restore-plan", ...summariseRestore(prepared, restorePlan) });
@@ -126,9 +131,10 @@ function watchSessions(database: Database, point: RecoveryPoint): RecoveryPoint 
 /** A plan that is one transaction has nothing to restore, so only others show whether they could be. */
 function summariseRestore({ segments, cli }: Prepared, plan: RestorePlan) {
   const isOneTransaction = cli === undefined && segments.every(({ mode }) => mode === "atomic");
-  if (isOneTransaction) return { rungs: ["rollback" as const], reasons: [] };
+  if (isOneTransaction) return { rungs: ["rollback" as const], reasons: [], swapReasons: [] };
   const engineRungs = cli === undefined ? (["rollback"] as const) : [];
-  return { rungs: [...engineRungs, ...plan.rungs], reasons: plan.reasonsNot };
+  const reasons = plan.rungs.length > 0 ? [] : plan.reasonsNot;
+  return { rungs: [...engineRungs, ...plan.rungs], reasons, swapReasons: plan.swapReasonsNot };
 }
 
 /** A plan that could leave half a migration is refused where nothing could restore it, unless that was accepted. */
@@ -140,7 +146,11 @@ export function objectionTo(
   const risky = segments.filter(({ couldBeHalfApplied }) => couldBeHalfApplied);
   if (risky.length === 0 || point.restorePlan.rungs.length > 0 || settings.acceptManualRestore) return undefined;
   const migrations = risky.flatMap(({ scripts }) => scripts.map(({ name }) => name));
-  return new DeployError("NO_AUTOMATIC_RESTORE", { migrations, reasons: point.restorePlan.reasonsNot });
+  return new DeployError("NO_AUTOMATIC_RESTORE", { migrations, reasons: allReasons(point.restorePlan) });
+}
+
+function allReasons({ reasonsNot, swapReasonsNot }: RestorePlan): readonly RestoreReason[] {
+  return [...new Set<RestoreReason>([...swapReasonsNot, ...reasonsNot])];
 }
 
 /** What a backup needs besides the mark, whose snapshot it is taken from. */
@@ -265,17 +275,31 @@ async function tellOtherChanges(session: Session, point: RecoveryPoint, { tell }
   tell({ kind: "warning", warning: { about: "schema-changed-by-others" } });
 }
 
-/** @throws RESTORE_NOT_PROVEN */
-export async function proveAlone(database: Database, session: Session, point: RecoveryPoint): Promise<void> {
+/**
+ * Where a restore is wanted in any case, what is not proven is a warning: a swap keeps both databases.
+ *
+ * @throws RESTORE_NOT_PROVEN
+ */
+export async function proveAlone(
+  database: Database,
+  session: Session,
+  point: RecoveryPoint,
+  { settings, tell }: OperationContext,
+): Promise<void> {
   const { mark, restorePlan } = point;
-  if (restorePlan.rungs.length === 0) throw new DeployError("RESTORE_NOT_PROVEN", { reasons: restorePlan.reasonsNot });
+  if (restorePlan.rungs.length === 0) throw new DeployError("RESTORE_NOT_PROVEN", { reasons: allReasons(restorePlan) });
   const clusterChanges = listClusterChanges(mark.cluster, await readClusterDigests(session));
   if (clusterChanges.length > 0) {
     throw new DeployError("RESTORE_NOT_PROVEN", { reasons: clusterChanges.map((kind) => `cluster-${kind}` as const) });
   }
   const own = ownWork(database, [session], point);
-  const proof = judgeProof(mark, await readEvidence(session, mark, own), own);
-  if (proof.proven === undefined) throw new DeployError("RESTORE_NOT_PROVEN", { reasons: proof.reasons });
+  const { proven, reasons } = judgeProof(mark, await readEvidence(session, mark, own), own);
+  point.isProven = proven !== undefined;
+  if (point.isProven) return;
+  if (settings.restore !== "always" || !restorePlan.rungs.includes("swap")) {
+    throw new DeployError("RESTORE_NOT_PROVEN", { reasons });
+  }
+  tell({ kind: "warning", warning: { about: "restore-unproven", reasons } });
 }
 
 /** Sessions are counted when they are open, so this is asked for anew each time. */
@@ -287,19 +311,78 @@ function ownWork(database: Database, sessions: readonly Session[], point: Recove
   };
 }
 
+/** What a restore needs. */
+export interface RestoreAccess {
+  readonly database: Database;
+  readonly tools: Tools;
+  /** The session that holds the deploy lock. Where it was ended on purpose, a new one. */
+  readonly lockedSession: () => Promise<Session>;
+}
+
 /**
- * Puts the marked state back. The proof is repeated by the transaction that does it, once it holds every lock.
+ * Puts the marked state back, by the first rung that works. Each repeats the proof when nobody else can write any more,
+ * and where it fails, it has left everything as it was.
  *
- * @throws what `restoreInPlace` throws, or RESTORE_DIFFERS where the rows are not those of before
+ * @returns the failed database, where it is kept
+ * @throws what the last rung throws
  */
 export async function restore(
-  database: Database,
-  session: Session,
-  { point, history }: Pick<FailureFacts, "point" | "history">,
-  tools: Tools,
+  access: RestoreAccess,
+  facts: Pick<FailureFacts, "point" | "history">,
+  context: OperationContext,
+): Promise<KeptDatabase | undefined> {
+  const { point } = facts;
+  // In place nothing is kept, so there it must be proven.
+  const rungs = point.restorePlan.rungs.filter((rung) => rung === "swap" || point.isProven);
+  for (const [index, rung] of rungs.entries()) {
+    const next = rungs[index + 1];
+    try {
+      if (rung === "swap") return await swapDatabases(access, facts, context);
+      return await restoreDatabase(access, facts, context);
+    } catch (error) {
+      if (next === undefined || !isDeployError(error) || !hasLeftEverything(error)) throw error;
+      context.tell({ kind: "rung-failed", rung, error, next });
+    }
+  }
+  throw new DeployError("RESTORE_NOT_PROVEN", { reasons: allReasons(point.restorePlan) });
+}
+
+/** And another rung may get further: it was not the proof that has failed. */
+function hasLeftEverything(error: AnyDeployError): boolean {
+  if (error.code === "RESTORE_NOT_PROVEN")
+    return error.fields.reasons.every((reason) => reason === "sessions-not-ended");
+  return ["RESTORE_FAILED", "RESTORE_DIFFERS", "LOCK_NOT_ACQUIRED"].includes(error.code);
+}
+
+async function swapDatabases(
+  { database, tools, lockedSession }: RestoreAccess,
+  { point }: Pick<FailureFacts, "point">,
   { settings, tell }: OperationContext,
-): Promise<void> {
+): Promise<KeptDatabase> {
+  const { swapIn } = await import("./restore/swap.ts");
+  const { makeRemovalCommand } = await import("./restore/instructions.ts");
+  const { mark, backup, ownTransactionIds: transactionIds, areSessionsCounted } = point;
+  point.journal.note({ step: "restoring", rung: "swap" });
+  const { failed, failedSizeBytes } = await swapIn({
+    database,
+    maintenanceDatabase: settings.maintenanceDatabase,
+    tools,
+    backup,
+    content: mark.content,
+    proof: point.isProven ? { mark, transactionIds, areSessionsCounted } : undefined,
+    sessions: [await lockedSession()],
+    progress: makeDataProgress(tell, "restore", expectGrowth(mark.facts.databaseSizeBytes)),
+  });
+  return { database: failed, sizeBytes: failedSizeBytes, command: makeRemovalCommand(failed, database.target) };
+}
+
+async function restoreDatabase(
+  { database, tools, lockedSession }: RestoreAccess,
+  { point, history }: Pick<FailureFacts, "point" | "history">,
+  { settings, tell }: OperationContext,
+): Promise<undefined> {
   const { restoreInPlace } = await import("./restore/in-place.ts");
+  const session = await lockedSession();
   point.journal.note({ step: "restoring", rung: "in-place" });
   const { transactionId } = await restoreInPlace({
     database,
@@ -325,6 +408,7 @@ export async function restore(
   if (rows.length !== history.rows.length || differences.length > 0) {
     throw new DeployError("RESTORE_DIFFERS", { differences: ["_prisma_migrations", ...differences] });
   }
+  return undefined;
 }
 
 /**

@@ -68,6 +68,7 @@ const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
     "DATABASE_NOT_FOUND",
     "DATABASE_REFUSED",
     "DATABASE_READ_ONLY",
+    "SWAP_UNFINISHED",
     "TLS_FAILED",
     "SERVER_TOO_OLD",
     "CONNECTION_LOST",

@@ -1,7 +1,14 @@
 /** Which restore is possible, and from which format: every fact that forbids one, alone. */
 import { describe, expect, test } from "bun:test";
 import type { RestoreFacts } from "../lib/restore/facts.ts";
-import { chooseRestore, type InPlaceReason, type PlainReason } from "../lib/restore/plan.ts";
+import {
+  chooseRestore,
+  type InPlaceReason,
+  type PlainReason,
+  type RestorePolicy,
+  type SwapReason,
+} from "../lib/restore/plan.ts";
+import type { SwapFacts } from "../lib/restore/swap-facts.ts";
 
 const FACTS: RestoreFacts = {
   serverVersionNumber: 150018,
@@ -31,6 +38,7 @@ test("a database of one's own is restored in place from the specification's plai
     format: "plain",
     why: [],
     reasonsNot: [],
+    swapReasonsNot: [],
   });
 });
 
@@ -48,6 +56,7 @@ describe("what a plain dump can't restore is taken in the custom format, and ask
       format: "custom",
       why: [reason],
       reasonsNot: [],
+      swapReasonsNot: [],
     });
     expect(chooseRestore(facts, { format: "custom" }).rungs).toEqual(["in-place"]);
     expect(chooseRestore(facts, { format: "plain" })).toEqual({
@@ -55,6 +64,7 @@ describe("what a plain dump can't restore is taken in the custom format, and ask
       format: "plain",
       why: [reason],
       reasonsNot: ["plain-format"],
+      swapReasonsNot: [],
     });
   });
 });
@@ -100,4 +110,75 @@ describe("what forbids the restore in place", () => {
 
 test("one table less than the lock table has room for is possible", () => {
   expect(chooseRestore({ ...FACTS, tables: 533 }, { format: "auto" }).rungs).toEqual(["in-place"]);
+});
+
+const SWAP: SwapFacts = {
+  isOwner: true,
+  canCreateDatabase: true,
+  canUseTablespace: true,
+  hasMaintenance: true,
+  failedDatabases: [],
+  preparedTransactions: 0,
+  unsettable: [],
+  hasForeignGrants: false,
+  extensionsToPlace: [],
+  extensionsNotCreatable: [],
+};
+
+describe("a swap comes first where it is possible", () => {
+  const facts = { ...FACTS, swap: SWAP };
+
+  test("both rungs, in their order, as the policy wants them", () => {
+    const rungs = (restore: RestorePolicy) => chooseRestore(facts, { format: "auto", restore }).rungs;
+    expect(rungs("auto")).toEqual(["swap", "in-place"]);
+    expect(rungs("always")).toEqual(["swap", "in-place"]);
+    expect(rungs("swap")).toEqual(["swap"]);
+    expect(rungs("in-place")).toEqual(["in-place"]);
+    expect(rungs("never")).toEqual([]);
+    expect(chooseRestore(facts, { format: "auto", restore: "never" }).reasonsNot).toEqual(["not-wanted"]);
+  });
+
+  test("psql may commit in the middle there: a plain backup of large objects, and in place is not possible from it", () => {
+    expect(chooseRestore({ ...facts, largeObjects: 1 }, { format: "auto" })).toEqual({
+      rungs: ["swap"],
+      format: "plain",
+      why: [],
+      reasonsNot: ["plain-format"],
+      swapReasonsNot: [],
+    });
+    expect(chooseRestore({ ...facts, largeObjects: 1 }, { format: "custom" }).rungs).toEqual(["swap", "in-place"]);
+    const placed = { ...facts, swap: { ...SWAP, extensionsToPlace: ["hstore"] } };
+    expect(chooseRestore(placed, { format: "auto" })).toMatchObject({
+      format: "custom",
+      why: ["extensions-in-schemas"],
+    });
+    expect(chooseRestore(placed, { format: "plain" })).toMatchObject({
+      rungs: ["in-place"],
+      swapReasonsNot: ["plain-format"],
+    });
+  });
+
+  const obstacles: readonly (readonly [Partial<RestoreFacts>, Partial<SwapFacts>, SwapReason])[] = [
+    [{ replicationSlots: ["debezium"] }, {}, "replication-slots"],
+    [{ subscriptions: 1 }, {}, "subscriptions"],
+    [{ extensionsWithOwnRestore: ["citus"] }, {}, "extensions-with-own-restore"],
+    [{ foreignObjects: ["view report"] }, {}, "foreign-objects"],
+    [{ foreignLargeObjects: 1, largeObjects: 1 }, {}, "foreign-large-objects"],
+    [{ foreignGrantors: ["app_rw"] }, {}, "foreign-grantors"],
+    [{ publicationsForAllTables: ["everything"] }, {}, "publications-for-all-tables"],
+    [{}, { preparedTransactions: 1 }, "prepared-transactions"],
+    [{}, { isOwner: false, hasMaintenance: false }, "not-owner"],
+    [{}, { canCreateDatabase: false, hasMaintenance: false }, "create-database-denied"],
+    [{}, { canUseTablespace: false }, "tablespace-denied"],
+    [{}, { hasMaintenance: false }, "no-maintenance-database"],
+    [{}, { failedDatabases: ["shop_failed_1"] }, "failed-database-kept"],
+    [{}, { unsettable: ["ALTER DATABASE shop SET log_statement TO 'all'"] }, "properties-not-settable"],
+    [{}, { hasForeignGrants: true }, "database-grantors"],
+    [{}, { extensionsNotCreatable: ["old"] }, "extensions-not-creatable"],
+  ];
+  test.each(obstacles)("%j %j", (changes, swapChanges, reason) => {
+    const plan = chooseRestore({ ...FACTS, ...changes, swap: { ...SWAP, ...swapChanges } }, { format: "auto" });
+    expect(plan.swapReasonsNot).toEqual([reason]);
+    expect(plan.rungs).not.toContain("swap");
+  });
 });

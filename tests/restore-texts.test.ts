@@ -88,8 +88,8 @@ describe("commands for a person", () => {
 
   test("a name that would be cut keeps its end, and a letter is never cut in two", () => {
     const text = instructions("ü".repeat(31)).join("\n");
-    expect(text).toContain(`"${"ü".repeat(20)}_failed_20241219_143022"`);
-    expect(text).toContain(`"${"ü".repeat(19)}_restore_20241219_143022"`);
+    expect(text).toContain(`"${"ü".repeat(17)}_failed_20241219_143022"`);
+    expect(text).toContain(`"${"ü".repeat(17)}_restore_20241219_143022"`);
   });
 
   test("the maintenance database is never the one that is renamed", () => {

@@ -191,6 +191,7 @@ function normalise(text: string, project: Project, cluster: Cluster, database: s
     .replaceAll(cluster.directory, "<server>")
     .replaceAll(database, "<database>")
     .replaceAll(/backup_\d{8}_\d{6}(_\d+)?/g, "backup_<timestamp>")
+    .replaceAll(/_failed_\d{8}_\d{6}(_\d+)?/g, "_failed_<timestamp>")
     .replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^\s)]*/g, "<time>")
     .replaceAll(/\b\d+(\.\d)? (B|KB|MB)\b/g, "<size>")
     .replaceAll(/\b\d+m \d+s\b|\b\d+\.\ds\b|\b\d+ms\b/g, "<duration>");

@@ -87,6 +87,17 @@ const ROWS: { readonly [K in keyof typeof SETTINGS & keyof Settings]: Row } = {
   backupFormat: { environment: "BACKUP_FORMAT", flag: "backup-format", ...choice("auto", "plain", "custom") },
   backupRetentionDays: { environment: "BACKUP_RETENTION_DAYS", flag: "backup-retention-days", ...wholeNumber(0, 30) },
   backupMinimumKeep: { environment: "BACKUP_MIN_KEEP", flag: "backup-min-keep", ...wholeNumber(1, 3) },
+  restore: {
+    environment: "RESTORE_MODE",
+    flag: "restore",
+    ...choice("auto", "swap", "in-place", "always", "never"),
+  },
+  maintenanceDatabase: {
+    environment: "MAINTENANCE_DATABASE",
+    flag: "maintenance-database",
+    default: "",
+    valid: { defaultdb: "defaultdb" },
+  },
   acceptManualRestore: { environment: "ACCEPT_MANUAL_RESTORE", flag: "accept-manual-restore", ...SWITCH },
   onPartial: { environment: "ON_PARTIAL", flag: "on-partial", ...choice("stop", "restore") },
   databaseWaitMs: { environment: "DATABASE_WAIT", flag: "wait", default: 30_000, ...DURATION },

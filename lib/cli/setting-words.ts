@@ -3,6 +3,9 @@ import type { SettingKind, SettingRow } from "./setting-table.ts";
 import { formatDuration } from "./setting-table.ts";
 import { SETTINGS } from "./settings.ts";
 
+/** What is longer stands in the setting's meaning alone. */
+const CHOICE_LENGTH_MAX = 24;
+
 /** "--wait <duration>": the flag with what it takes. Empty for a setting that has none. */
 export function describeFlag(row: SettingRow<unknown>): string {
   if (row.flag === undefined) return "";
@@ -14,8 +17,10 @@ function describeValue(kind: SettingKind<unknown>): string {
   switch (kind.type) {
     case "switch":
       return "";
-    case "choice":
-      return kind.values.join("|");
+    case "choice": {
+      const values = kind.values.join("|");
+      return values.length > CHOICE_LENGTH_MAX ? "<choice>" : values;
+    }
     case "whole-number":
       return "<number>";
     default:

@@ -4,6 +4,7 @@ import type { SettingProblem } from "../errors.ts";
 import { DeployError } from "../errors.ts";
 import type { ConnectionTarget } from "../postgres/url.ts";
 import { parseConnectionUrl } from "../postgres/url.ts";
+import type { RestorePolicy } from "../restore/plan.ts";
 import { type Arguments, parseArguments } from "./arguments.ts";
 import type { SettingTable } from "./setting-table.ts";
 import { flagsOf, resolveSettings } from "./setting-table.ts";
@@ -33,6 +34,8 @@ interface TableSettings {
   readonly backupFormat: "auto" | "plain" | "custom";
   readonly backupRetentionDays: number;
   readonly backupMinimumKeep: number;
+  readonly restore: RestorePolicy;
+  readonly maintenanceDatabase: string;
   readonly acceptManualRestore: boolean;
   readonly onPartial: "stop" | "restore";
   readonly databaseWaitMs: number;
@@ -217,6 +220,26 @@ export const SETTINGS: SettingTable<TableSettings> = {
     help: {
       ko: "기간이 지나도 남겨 둘 검증된 백업의 최소 개수",
       en: "Verified backups that are kept whatever their age.",
+    },
+  },
+  restore: {
+    environment: "RESTORE_MODE",
+    flag: "restore",
+    kind: { type: "choice", values: ["auto", "swap", "in-place", "always", "never"] },
+    default: "auto",
+    help: {
+      ko: "실패했을 때의 자동 복원. swap: 복원본으로 교체, in-place: 제자리, auto: 가능한 것을 차례로, always: 증명 없이도 교체 (둘 다 보관), never: 없음",
+      en: "Automatic restore after a failure. swap: put a restored copy in place; in-place; auto: what is possible, in this order; always: swap even without a proof, both are kept; never.",
+    },
+  },
+  maintenanceDatabase: {
+    environment: "MAINTENANCE_DATABASE",
+    flag: "maintenance-database",
+    kind: { type: "text" },
+    default: "",
+    help: {
+      ko: "데이터베이스를 교체할 때 접속할 다른 데이터베이스 (기본값: postgres, 없으면 template1)",
+      en: "Another database of the server, from which this one can be swapped. Default: postgres, else template1.",
     },
   },
   acceptManualRestore: {

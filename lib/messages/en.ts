@@ -89,12 +89,13 @@ export const en: Messages = {
         ...details(describeDiagnosis(diagnosis, enDiagnosis)),
       ]),
     "deployed-by-another": () => [detail("Another deploy has just finished the migration.")],
-    "restore-plan": ({ rungs, reasons }) => [
+    "restore-plan": ({ rungs, reasons, swapReasons }) => [
       detail(
         rungs.length > 0
           ? `On failure: ${rungs.map((rung) => en.rungs[rung]).join(" → ")}`
           : "On failure: no automatic restore is possible",
       ),
+      ...details(swapReasons.map((reason) => `  ${en.rungs.swap}: not possible. ${en.reasons[reason]}`)),
       ...details(reasons.map((reason) => `  ${en.reasons[reason]}`)),
     ],
     "migration-running": () => [],
@@ -158,6 +159,25 @@ export const en: Messages = {
       detail("No automatic restore, since nothing proves that no other client has written:"),
       ...details(reasons.map((reason) => `  ${en.reasons[reason]}`)),
     ],
+    "rung-failed": ({ rung, error, next }) => {
+      const words = en.errors[error.code](error.fields as never);
+      return [
+        detail(`Failed (${en.rungs[rung]}): ${words.summary}`),
+        ...details((words.details ?? []).map((line) => `  ${line}`)),
+        detail(`The database is as it was. Next: ${en.rungs[next]}`),
+      ];
+    },
+    "failed-database-kept": ({ database, sizeBytes, command }) => [
+      detail(`The failed database is kept: ${database} (${formatBytes(sizeBytes)})`),
+      detail("  While it is there, no deploy swaps the database by itself. Look into it, and then remove it:"),
+      detail(`  ${command}`),
+    ],
+    "swap-resolved": ({ how, database, failed }) => [
+      ...(how === "finished"
+        ? [detail(`Finished a restore that was interrupted. The restored database: ${database}`)]
+        : [detail(`Undid a restore that was interrupted. As it was before: ${database}`)]),
+      ...(failed === undefined ? [] : [detail(`The failed database is kept: ${failed}`)]),
+    ],
     pruned: ({ paths, kept }) => [
       detail(
         paths.length === 0
@@ -213,6 +233,10 @@ export const en: Messages = {
     ],
     "no-tls": ({ host }) => [`Connecting to a remote server without TLS: ${host} (sslmode=require is advised)`],
     "invalid-index": ({ indexes }) => [`There are INVALID indexes: ${indexes.join(", ")}`],
+    "restore-unproven": ({ reasons }) => [
+      "It can not be proven that no other client has written. Both databases are kept (--restore=always).",
+      ...reasons.map((reason) => `  ${en.reasons[reason]}`),
+    ],
     "schema-changed-by-others": () => ["Another client changed the schema during the deploy."],
     "state-file": ({ path, reason }) => [`Health checks do not see this deploy. No state file at ${path}: ${reason}`],
     "probe-port": ({ port, reason }) => [`No answers to probes on port ${port}: ${reason}`],
@@ -391,6 +415,17 @@ export const en: Messages = {
       details: describeServer(server),
       next: ["Check the state of the server, then deploy again."],
     }),
+    SWAP_UNFINISHED: ({ database, isAtWork, reason }) => ({
+      summary: isAtWork
+        ? `Another deploy is restoring the database: ${database}`
+        : `A restore of the database was interrupted: ${database}`,
+      details: reason === undefined ? [] : [reason],
+      next: [
+        isAtWork
+          ? "Run it again when the restore has ended."
+          : "Run deploy as the role that owns the database: it finishes the restore, or undoes it.",
+      ],
+    }),
     DATABASE_READ_ONLY: ({ inRecovery }) => ({
       summary: inRecovery ? "The server is read-only (a replica)" : "The database is read-only",
       next: [
@@ -535,6 +570,18 @@ export const en: Messages = {
     "foreign-writable": "The role may write to tables of another role, which could not be undone.",
     "foreign-grantors": "Another role has granted rights on our objects.",
     "plain-format": "A plain dump can not be restored here.",
+    "not-wanted": "The settings exclude it (--restore).",
+    "not-owner": "The role does not own the database (ALTER DATABASE ... OWNER TO).",
+    "create-database-denied": "The role may not create databases (ALTER ROLE ... CREATEDB).",
+    "tablespace-denied": "The role may not use the database's tablespace (GRANT CREATE ON TABLESPACE).",
+    "no-maintenance-database": "Neither postgres nor template1 lets the role in (--maintenance-database).",
+    "failed-database-kept":
+      "A database that failed before is still there (*_failed_*). Look into it, and then drop it.",
+    "properties-not-settable": "The database has settings that the role can not carry over (a superuser can).",
+    "database-grantors": "Rights on the database were granted by others than its owner.",
+    "extensions-not-creatable": "There are extensions that could not be created again.",
+    "sessions-not-ended": "There are sessions that the role can not end (pg_signal_backend).",
+    "database-reopened": "Somebody has opened the database again, or altered it, during the restore.",
     "cluster-roles": "Roles were changed.",
     "cluster-memberships": "Role memberships were changed.",
     "cluster-databases": "Another database was changed.",
@@ -542,7 +589,11 @@ export const en: Messages = {
     "cluster-settings": "Settings of roles or of another database were changed.",
   },
 
-  rungs: { rollback: "roll back the transaction", "in-place": "restore in place, in one transaction" },
+  rungs: {
+    rollback: "roll back the transaction",
+    swap: "swap in a restored copy",
+    "in-place": "restore in place, in one transaction",
+  },
 
   segmentReasons: {
     "not-parsed": "it can not be parsed",

@@ -80,10 +80,11 @@ export const ko: Messages = {
         ...details(describeDiagnosis(diagnosis, koDiagnosis)),
       ]),
     "deployed-by-another": () => [detail("다른 배포가 방금 마이그레이션을 끝냈습니다.")],
-    "restore-plan": ({ rungs, reasons }) => [
+    "restore-plan": ({ rungs, reasons, swapReasons }) => [
       detail(
         rungs.length > 0 ? `실패하면: ${rungs.map((rung) => ko.rungs[rung]).join(" → ")}` : "실패하면: 자동 복원 불가",
       ),
+      ...details(swapReasons.map((reason) => `  ${ko.rungs.swap} 불가: ${ko.reasons[reason]}`)),
       ...details(reasons.map((reason) => `  ${ko.reasons[reason]}`)),
     ],
     "migration-running": () => [],
@@ -145,6 +146,25 @@ export const ko: Messages = {
       detail("자동 복원을 하지 않습니다. 다른 클라이언트가 쓰지 않았다는 것을 증명할 수 없습니다:"),
       ...details(reasons.map((reason) => `  ${ko.reasons[reason]}`)),
     ],
+    "rung-failed": ({ rung, error, next }) => {
+      const words = ko.errors[error.code](error.fields as never);
+      return [
+        detail(`${ko.rungs[rung]} 실패: ${words.summary}`),
+        ...details((words.details ?? []).map((line) => `  ${line}`)),
+        detail(`데이터베이스는 그대로입니다. 다음 방법을 시도합니다: ${ko.rungs[next]}`),
+      ];
+    },
+    "failed-database-kept": ({ database, sizeBytes, command }) => [
+      detail(`실패한 데이터베이스는 보관합니다: ${database} (${formatBytes(sizeBytes)})`),
+      detail("  남아 있는 동안 다음 배포는 데이터베이스를 교체하지 않습니다. 확인한 뒤 삭제하십시오:"),
+      detail(`  ${command}`),
+    ],
+    "swap-resolved": ({ how, database, failed }) => [
+      ...(how === "finished"
+        ? [detail(`중단된 복원을 끝냈습니다. 복원된 데이터베이스: ${database}`)]
+        : [detail(`중단된 복원을 취소했습니다. 복원 전 그대로인 데이터베이스: ${database}`)]),
+      ...(failed === undefined ? [] : [detail(`실패한 데이터베이스는 보관합니다: ${failed}`)]),
+    ],
     pruned: ({ paths, kept }) => [
       detail(paths.length === 0 ? `삭제할 백업 없음, 보관 ${kept}개` : `삭제 ${paths.length}개, 보관 ${kept}개`),
       ...details(paths.map((path) => `  ${path}`)),
@@ -196,6 +216,10 @@ export const ko: Messages = {
     ],
     "no-tls": ({ host }) => [`TLS 없이 원격 서버에 연결합니다: ${host} (sslmode=require 권장)`],
     "invalid-index": ({ indexes }) => [`INVALID 상태의 인덱스가 있습니다: ${indexes.join(", ")}`],
+    "restore-unproven": ({ reasons }) => [
+      "다른 클라이언트가 쓰지 않았다는 것을 증명할 수 없습니다. 두 데이터베이스를 모두 보관합니다 (--restore=always).",
+      ...reasons.map((reason) => `  ${ko.reasons[reason]}`),
+    ],
     "schema-changed-by-others": () => ["배포 중에 다른 클라이언트가 스키마를 변경했습니다."],
     "state-file": ({ path, reason }) => [
       `헬스체크가 이 배포를 알 수 없습니다. 상태 파일을 쓸 수 없음: ${path} (${reason})`,
@@ -376,6 +400,15 @@ export const ko: Messages = {
       details: describeServer(server),
       next: ["서버의 상태를 확인한 뒤 다시 배포하십시오."],
     }),
+    SWAP_UNFINISHED: ({ database, isAtWork, reason }) => ({
+      summary: isAtWork ? `다른 배포가 복원 중인 데이터베이스: ${database}` : `복원이 중단된 데이터베이스: ${database}`,
+      details: reason === undefined ? [] : [reason],
+      next: [
+        isAtWork
+          ? "복원이 끝난 뒤 다시 실행하십시오."
+          : "deploy 명령을 소유자 역할로 실행하면 복원을 끝내거나 취소합니다.",
+      ],
+    }),
     DATABASE_READ_ONLY: ({ inRecovery }) => ({
       summary: inRecovery ? "읽기 전용 서버 (복제본)" : "읽기 전용 데이터베이스",
       next: [inRecovery ? "주 서버의 주소를 지정하십시오." : "default_transaction_read_only 설정을 확인하십시오."],
@@ -518,6 +551,17 @@ export const ko: Messages = {
     "foreign-writable": "다른 역할의 테이블에 쓸 수 있어, 그 변경은 되돌릴 수 없습니다.",
     "foreign-grantors": "다른 역할이 부여한 권한이 있습니다.",
     "plain-format": "plain 형식으로는 복원할 수 없습니다.",
+    "not-wanted": "설정으로 제외되었습니다 (--restore).",
+    "not-owner": "데이터베이스의 소유자가 아닙니다 (ALTER DATABASE ... OWNER TO).",
+    "create-database-denied": "데이터베이스를 만들 권한이 없습니다 (ALTER ROLE ... CREATEDB).",
+    "tablespace-denied": "데이터베이스의 테이블스페이스를 쓸 권한이 없습니다 (GRANT CREATE ON TABLESPACE).",
+    "no-maintenance-database": "postgres, template1 데이터베이스에 접속할 수 없습니다 (--maintenance-database).",
+    "failed-database-kept": "이전에 실패한 데이터베이스(*_failed_*)가 남아 있습니다. 확인한 뒤 삭제하십시오.",
+    "properties-not-settable": "데이터베이스의 설정 가운데 이 역할이 옮길 수 없는 것이 있습니다 (superuser).",
+    "database-grantors": "데이터베이스의 권한을 소유자가 아닌 역할이 부여했습니다.",
+    "extensions-not-creatable": "다시 설치할 수 없는 확장이 있습니다.",
+    "sessions-not-ended": "이 역할이 끊을 수 없는 접속이 있습니다 (pg_signal_backend).",
+    "database-reopened": "복원하는 동안 누군가 데이터베이스를 다시 열었거나 변경했습니다.",
     "cluster-roles": "역할이 변경되었습니다.",
     "cluster-memberships": "역할의 소속이 변경되었습니다.",
     "cluster-databases": "다른 데이터베이스가 변경되었습니다.",
@@ -525,7 +569,7 @@ export const ko: Messages = {
     "cluster-settings": "역할 또는 다른 데이터베이스의 설정이 변경되었습니다.",
   },
 
-  rungs: { rollback: "트랜잭션 취소", "in-place": "한 트랜잭션으로 제자리 복원" },
+  rungs: { rollback: "트랜잭션 취소", swap: "복원본으로 교체", "in-place": "한 트랜잭션으로 제자리 복원" },
 
   segmentReasons: {
     "not-parsed": "문법을 해석할 수 없음",

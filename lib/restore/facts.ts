@@ -1,6 +1,7 @@
 /** What decides which restore is possible in this database for this role. Read only. */
 import type { Session } from "../postgres/session.ts";
 import { INVENTORY_TABLES } from "./inventory.ts";
+import type { SwapFacts } from "./swap-facts.ts";
 
 /** Lists of names hold a few examples, enough to show. Foreign is what belongs to a role that we may not act as. */
 export interface RestoreFacts {
@@ -32,6 +33,8 @@ export interface RestoreFacts {
   /** Locks that the server's table has room for. */
   readonly lockCapacity: number;
   readonly databaseSizeBytes: number;
+  /** Undefined where nobody has asked. */
+  readonly swap?: SwapFacts | undefined;
 }
 
 const DEADLINE_MS = 120_000;

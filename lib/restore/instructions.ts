@@ -9,9 +9,8 @@ import type { Backup } from "../backup/store.ts";
 import { quoteIdentifier, quoteLiteral } from "../postgres/identifier.ts";
 import { databaseArgument } from "../postgres/libpq.ts";
 import { type ConnectionTarget, isSocket } from "../postgres/url.ts";
-
-/** What PostgreSQL cuts names to. */
-const NAME_BYTES_MAX = 63;
+import { makeAsideName, stampOf } from "./aside-name.ts";
+import { makeCreateExpression } from "./database-template.ts";
 
 /**
  * @param properties JSON list of the statements that set what belongs to the database as a whole, as the mark has them;
@@ -23,9 +22,9 @@ export function makeInstructions(
   properties?: string,
 ): readonly string[] {
   const { path, manifest } = backup;
-  const stamp = manifest.id.replace(/^backup_/, "");
-  const restored = makeName(target.database, `_restore_${stamp}`);
-  const failed = makeName(target.database, `_failed_${stamp}`);
+  const stamp = stampOf(manifest.id);
+  const restored = makeAsideName(target.database, "restore", stamp);
+  const failed = makeAsideName(target.database, "failed", stamp);
   const maintenance = target.database === "postgres" ? "template1" : "postgres";
   const restore =
     manifest.format === "plain"
@@ -37,7 +36,7 @@ export function makeInstructions(
     restore,
     `${psql(maintenance)} ${makeSwap(target.database, restored, failed, properties).map(asCommand).join(" ")}`,
     // The last to be run, and only when all is well.
-    `# ${psql(maintenance)} -c ${quote(`DROP DATABASE ${quoteIdentifier(failed)}`)}`,
+    `# ${makeRemovalCommand(failed, target)}`,
   ];
 }
 
@@ -57,7 +56,13 @@ function makeEnvironment(target: ConnectionTarget): string[] {
 
 /** Encoding and locale can't be changed later, and are in no dump. */
 function makeCreateQuery(name: string): string {
-  return `SELECT format('CREATE DATABASE %I TEMPLATE template0 OWNER %I ENCODING %L LC_COLLATE %L LC_CTYPE %L', ${quoteLiteral(name)}, pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype) || CASE to_jsonb(d) ->> 'datlocprovider' WHEN 'i' THEN format(' LOCALE_PROVIDER icu ICU_LOCALE %L', coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale')) ELSE '' END FROM pg_database AS d WHERE datname = current_database()`;
+  return `SELECT ${makeCreateExpression(name)} FROM pg_database AS d WHERE datname = current_database()`;
+}
+
+/** The command that removes a database that is kept, for a person. */
+export function makeRemovalCommand(database: string, target: ConnectionTarget): string {
+  const maintenance = target.database === "postgres" ? "template1" : "postgres";
+  return `${psql(maintenance)} -c ${quote(`DROP DATABASE ${quoteIdentifier(database)}`)}`;
 }
 
 /** Nobody can connect in between, and the two renames are one transaction. The first database keeps its door shut. */
@@ -82,13 +87,6 @@ function psql(database: string): string {
 
 function asCommand(statement: string): string {
   return `-c ${quote(statement)}`;
-}
-
-/** The name with its end in full: it tells what the database is. */
-function makeName(database: string, suffix: string): string {
-  let name = database;
-  while (Buffer.byteLength(name + suffix) > NAME_BYTES_MAX) name = [...name].slice(0, -1).join("");
-  return name + suffix;
 }
 
 /** libpq reads a name with "=" in it, or that begins like a URL, as a whole connection string. */

@@ -1,7 +1,11 @@
 /**
  * What belongs to a database as a whole, and is in no dump of it: settings, rights, comment, connection limit. As the
+<<<<<<< HEAD
  * statements that set it, so that two states can be compared and one be put back. A fence of ours is no part of it: what
  * counts is what the settings were before it.
+=======
+ * statements that set it, so that two states can be compared and one be put back. Pure.
+>>>>>>> b4e472f (Put a restored copy in the place of a failed database)
  */
 import { FENCE_EXPRESSION, FENCED_NAMES } from "../postgres/fence-mark.ts";
 
@@ -36,6 +40,15 @@ const ENTRIES = `
 const STATEMENTS = `
   SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', current_database(), datconnlimit), NULL
     FROM pg_database WHERE datname = current_database()
+  UNION ALL SELECT format('ALTER DATABASE %I OWNER TO %s', current_database(), datdba::regrole), NULL
+    FROM pg_database WHERE datname = current_database()
+  UNION ALL SELECT format('ALTER DATABASE %I IS_TEMPLATE true', current_database()),
+      format('ALTER DATABASE %I IS_TEMPLATE false', current_database())
+    FROM pg_database WHERE datname = current_database() AND datistemplate
+  UNION ALL SELECT format('SECURITY LABEL FOR %I ON DATABASE %I IS %L', provider, current_database(), label),
+      format('SECURITY LABEL FOR %I ON DATABASE %I IS NULL', provider, current_database())
+    FROM pg_shseclabel WHERE classoid = 'pg_database'::regclass
+      AND objoid = (SELECT oid FROM pg_database WHERE datname = current_database())
   UNION ALL SELECT format('COMMENT ON DATABASE %I IS %L', current_database(), shobj_description(oid, 'pg_database')), NULL
     FROM pg_database WHERE datname = current_database()
   UNION ALL SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, current_database(), ${GRANTEE},
@@ -71,3 +84,38 @@ export function makePropertiesBlock(properties: string): string {
     EXECUTE line;
   END LOOP;`;
 }
+
+const IDENTIFIER = `(?:"(?:[^"]|"")*"|[^\\s"]+)`;
+const SUBJECT = new RegExp(
+  `^(ALTER DATABASE |COMMENT ON DATABASE |GRANT [A-Z ]+ ON DATABASE |ALTER ROLE ${IDENTIFIER} IN DATABASE |SECURITY LABEL FOR ${IDENTIFIER} ON DATABASE )${IDENTIFIER} `,
+  "u",
+);
+
+/**
+ * The same property as a statement about another database.
+ *
+ * @param identifier the other one's name as the server quotes it
+ */
+export function moveProperty(statement: string, identifier: string): string {
+  return statement.replace(SUBJECT, (_, head: string) => `${head}${identifier} `);
+}
+
+/** SQLSTATE of the answer of PROPERTIES_TRIAL; its message is a JSON list of the statements that failed. */
+export const TRIAL_STATE = "PS004";
+
+/** Tries to set every property as it is, and takes all of it back: what fails, this role could not carry over. */
+export const PROPERTIES_TRIAL = `DO $trial$
+DECLARE
+  line text;
+  failed text[] := '{}';
+BEGIN
+  FOR line IN SELECT statement FROM (${STATEMENTS}) AS s(statement, inverse) ORDER BY statement COLLATE "C" LOOP
+    BEGIN
+      EXECUTE line;
+    EXCEPTION WHEN OTHERS THEN
+      failed := failed || line;
+    END;
+  END LOOP;
+  RAISE EXCEPTION USING ERRCODE = '${TRIAL_STATE}', MESSAGE = array_to_json(failed)::text;
+END
+$trial$`;

@@ -23,8 +23,8 @@ export interface RestoreScriptOptions {
 
 /** What must be there before the COMMIT. */
 export interface ExpectedContent {
-  /** Answer of CONTENT_QUERY at the mark, JSON. */
-  readonly content: string;
+  /** Answer of CONTENT_QUERY at the mark, JSON. Undefined where only the backup itself tells what it holds. */
+  readonly content: string | undefined;
   /** Rows of each table as the dump holds them. */
   readonly tables: readonly TableRows[];
   readonly largeObjects: number;
@@ -87,8 +87,12 @@ SET ${IN_PLACE_SETTING.name} = '${IN_PLACE_SETTING.value}';`;
 
 const TRANSACTION_TIMEOUT_MAJOR = 17;
 
-/** Tables of extensions are left out: the dump holds some of their rows at most. */
-function makeVerifyBlock({ content, tables, largeObjects, history }: ExpectedContent): string {
+/**
+ * Compares what is there with what should be, and fails with DIFFERS_STATE. Needs CONTENT_SETTINGS in its transaction.
+ *
+ * Tables of extensions are left out: the dump holds some of their rows at most.
+ */
+export function makeVerifyBlock({ content, tables, largeObjects, history }: ExpectedContent): string {
   const rows = tables.map(({ schema, name, rows }) => ({ schema, name, rows }));
   return `DO $verify$
 #variable_conflict use_column
@@ -109,16 +113,20 @@ BEGIN
   counted := (SELECT count(*) FROM pg_largeobject_metadata);
   IF counted <> ${largeObjects} THEN differences := differences || format('large objects: %s, %s in the backup', counted, ${largeObjects}); END IF;
 ${history === undefined ? "" : makeHistoryCheck(history)}
-  differences := differences || ARRAY(
-    SELECT coalesce(expected.key, actual.key)
-    FROM json_each_text(${quoteLiteral(content)}::json) AS expected
-    FULL JOIN json_each_text((SELECT x."content"::json FROM (${CONTENT_QUERY}) AS x)) AS actual USING (key)
-    WHERE expected.value IS DISTINCT FROM actual.value ORDER BY 1 LIMIT ${DIFFERENCES_MAX});
+${content === undefined ? "" : makeContentCheck(content)}
   IF differences <> '{}' THEN
     RAISE EXCEPTION USING ERRCODE = '${DIFFERS_STATE}', MESSAGE = array_to_json(differences[1:${DIFFERENCES_MAX}])::text;
   END IF;
 END
 $verify$;`;
+}
+
+function makeContentCheck(content: string): string {
+  return `  differences := differences || ARRAY(
+    SELECT coalesce(expected.key, actual.key)
+    FROM json_each_text(${quoteLiteral(content)}::json) AS expected
+    FULL JOIN json_each_text((SELECT x."content"::json FROM (${CONTENT_QUERY}) AS x)) AS actual USING (key)
+    WHERE expected.value IS DISTINCT FROM actual.value ORDER BY 1 LIMIT ${DIFFERENCES_MAX});`;
 }
 
 function makeHistoryCheck(history: { readonly schema: string; readonly digest: string }): string {

@@ -59,6 +59,8 @@ export const CAUSES: Readonly<Record<ErrorCode, string>> = {
   DATABASE_NOT_FOUND: "The database of the connection string does not exist.",
   DATABASE_REFUSED:
     "The server accepts no connection to this database: too many clients, no access by pg_hba.conf, or not accepting connections.",
+  SWAP_UNFINISHED:
+    "The database is being replaced by a restored one, or that was cut off and the role at hand can't finish or undo it. It admits nobody, or has a restored copy beside it.",
   DATABASE_READ_ONLY: "The server is a replica, or the database is set to read-only.",
   TLS_FAILED: "TLS could not be set up as the connection string demands.",
   SERVER_TOO_OLD: "The server is older than PostgreSQL 13.",

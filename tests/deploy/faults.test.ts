@@ -191,6 +191,8 @@ function operationsFor(url: string, project: Project, tell: (event: Event) => vo
     backupFormat: "auto",
     backupRetentionDays: 30,
     backupMinimumKeep: 3,
+    restore: "auto",
+    maintenanceDatabase: "",
     acceptManualRestore: false,
     databaseWaitMs: 0,
     deployLockWaitMs: 60_000,

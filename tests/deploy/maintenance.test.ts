@@ -171,11 +171,11 @@ test(
     expect(failed.stderr).toContain(LOWERED);
     expect(await readSettings(live)).toBe(live.settings);
 
-    // Large objects make the plain format unsuitable, which is found out with the mark.
+    // Large objects make the plain format unsuitable in place, which is found out with the mark.
     await live.cluster.psql(live.database, "SELECT lo_create(4242)");
     const refused = await runDeploy(live.project, {
       url: live.url,
-      args: ["--backup-format", "plain", ...MAINTENANCE],
+      args: ["--backup-format", "plain", "--restore", "in-place", ...MAINTENANCE],
     });
     expectRefused(refused, { exitCode: 4, code: "BACKUP_FORMAT_UNSUITABLE", shows: [RAISED, LOWERED] });
     expect(await readSettings(live)).toBe(live.settings);

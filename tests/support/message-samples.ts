@@ -1,5 +1,12 @@
 /** One sample or more of everything that the catalogues have words for. A kind without one is a compile error. */
-import type { ErrorCode, ErrorFields, ScriptLocation, ServerMessage, SettingProblem } from "../../lib/errors.ts";
+import {
+  DeployError,
+  type ErrorCode,
+  type ErrorFields,
+  type ScriptLocation,
+  type ServerMessage,
+  type SettingProblem,
+} from "../../lib/errors.ts";
 import type { Event, Warning } from "../../lib/events.ts";
 import type { WarningAbout } from "../../lib/messages/messages.ts";
 import type { Diagnosis } from "../../lib/migrations/diagnosis.ts";
@@ -115,6 +122,7 @@ export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout
   ],
   "no-tls": [{ about: "no-tls", host: VALUE }],
   "invalid-index": [{ about: "invalid-index", indexes: two }],
+  "restore-unproven": [{ about: "restore-unproven", reasons: ["clients-now"] }],
   "schema-changed-by-others": [{ about: "schema-changed-by-others" }],
   "state-file": [{ about: "state-file", path: VALUE, reason: VALUE }],
   "probe-port": [{ about: "probe-port", port: 4242, reason: VALUE }],
@@ -194,8 +202,28 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
   "work-found": [{ kind: "work-found" }],
   "deployed-by-another": [{ kind: "deployed-by-another" }],
   "restore-plan": [
-    { kind: "restore-plan", rungs: ["rollback", "in-place"], reasons: [] },
-    { kind: "restore-plan", rungs: [], reasons: ["subscriptions", "plain-format"] },
+    { kind: "restore-plan", rungs: ["rollback", "in-place"], reasons: [], swapReasons: [] },
+    { kind: "restore-plan", rungs: ["swap", "in-place"], reasons: [], swapReasons: ["create-database-denied"] },
+    { kind: "restore-plan", rungs: [], reasons: ["subscriptions", "plain-format"], swapReasons: [] },
+  ],
+  "rung-failed": [
+    {
+      kind: "rung-failed",
+      rung: "swap",
+      error: new DeployError("RESTORE_FAILED", { tool: VALUE, exitCode: 1, output: VALUE }),
+      next: "in-place",
+    },
+    {
+      kind: "rung-failed",
+      rung: "swap",
+      error: new DeployError("LOCK_NOT_ACQUIRED", { holder: undefined, waitedMs: 0 }),
+      next: "in-place",
+    },
+  ],
+  "failed-database-kept": [{ kind: "failed-database-kept", database: VALUE, sizeBytes: 123_456, command: VALUE }],
+  "swap-resolved": [
+    { kind: "swap-resolved", how: "finished", database: VALUE, failed: VALUE },
+    { kind: "swap-resolved", how: "undone", database: VALUE, failed: undefined },
   ],
   "migration-running": [{ kind: "migration-running", name: VALUE }],
   "migration-progress": [
@@ -334,6 +362,10 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   AUTHENTICATION_FAILED: [{ user: VALUE, host: VALUE, reason: VALUE }],
   DATABASE_NOT_FOUND: [{ database: VALUE, host: VALUE }],
   DATABASE_REFUSED: [{ server }],
+  SWAP_UNFINISHED: [
+    { database: VALUE, isAtWork: true, reason: undefined },
+    { database: VALUE, isAtWork: false, reason: VALUE },
+  ],
   DATABASE_READ_ONLY: [{ inRecovery: true }, { inRecovery: false }],
   TLS_FAILED: [{ host: VALUE, reason: VALUE }],
   SERVER_TOO_OLD: [{ serverVersion: VALUE, minimum: VALUE }],

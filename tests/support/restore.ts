@@ -11,8 +11,10 @@ import { parseConnectionUrl } from "../../lib/postgres/url.ts";
 import { type InPlaceOptions, restoreInPlace } from "../../lib/restore/in-place.ts";
 import { makeInstructions } from "../../lib/restore/instructions.ts";
 import { type Mark, takeMark } from "../../lib/restore/mark.ts";
-import { chooseRestore, type RestorePlan } from "../../lib/restore/plan.ts";
+import { chooseRestore, type RestorePlan, type RestorePolicy } from "../../lib/restore/plan.ts";
 import { judgeProof, type Proof, readEvidence } from "../../lib/restore/proof.ts";
+import { type SwapOptions, type Swapped, swapIn } from "../../lib/restore/swap.ts";
+import { readSwapFacts } from "../../lib/restore/swap-facts.ts";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { type Cluster, temporaryDirectory } from "./cluster.ts";
 
@@ -150,12 +152,16 @@ export interface Deploy {
   migrate(sql: string): Promise<void>;
   prove(): Promise<Proof>;
   restore(changes?: Partial<InPlaceOptions>): Promise<{ readonly transactionId: string }>;
+  /** Ends the session. */
+  swap(changes?: Partial<SwapOptions>): Promise<Swapped>;
 }
 
 export interface DeployOptions {
   readonly user?: string;
   readonly format?: "auto" | "plain" | "custom";
   readonly isRecorded?: boolean;
+  /** Plans for a swap too; it is for such a one that nobody else may be in the cluster's way. */
+  readonly restore?: RestorePolicy;
 }
 
 export function openDatabase(cluster: Cluster, name: string, user = "postgres"): Database {
@@ -171,7 +177,9 @@ export async function beginDeploy(cluster: Cluster, name: string, options: Deplo
   const session = await database.open("deploy", { isMigrating: true });
   const coordinator = await database.open("backup");
   const mark = await takeMark({ database, coordinator, sessions: [session], historySchema: "public" });
-  const plan = chooseRestore(mark.facts, { format });
+  const { restore } = options;
+  const swap = restore === undefined ? undefined : await readSwapFacts(database, session, undefined);
+  const plan = chooseRestore({ ...mark.facts, swap }, { format, restore: restore ?? "in-place" });
   const version = mark.facts.serverVersionNumber;
   const tools = {
     pgDump: await findTool("pg_dump", version),
@@ -214,6 +222,16 @@ export async function beginDeploy(cluster: Cluster, name: string, options: Deplo
         backup,
         mark,
         own: { transactionIds, sessions: [session], areSessionsCounted: true },
+        ...changes,
+      }),
+    swap: async (changes = {}) =>
+      await swapIn({
+        database,
+        tools,
+        backup,
+        content: mark.content,
+        proof: { mark, transactionIds, areSessionsCounted: true },
+        sessions: [session],
         ...changes,
       }),
   };

@@ -1,0 +1,45 @@
+/** A session in another database of the cluster, from where this one can be locked up, renamed or found missing. */
+import { isDeployError } from "../errors.ts";
+import { type Database, makeDatabase } from "./database.ts";
+import type { Session } from "./session.ts";
+
+/** `postgres` alone: whoever lingers in `template1` keeps others from making databases of it. */
+export const LINGERING_DATABASES = ["postgres"] as const;
+const MAINTENANCE_DATABASES = ["postgres", "template1"] as const;
+
+const DEADLINE_MS = 30_000;
+
+/** The same server and role, another database; Prisma's `?schema=` means nothing there. */
+export function besideDatabase(database: Pick<Database, "target">, name: string): Database {
+  return makeDatabase({ ...database.target, database: name, schema: undefined });
+}
+
+/**
+ * A session in the first maintenance database that lets us in; undefined where none does.
+ *
+ * @param preferred tried alone where it is given
+ * @throws DATABASE_UNREACHABLE and DATABASE_STARTING: then it is the server that is not there
+ */
+export async function openMaintenance(
+  database: Pick<Database, "target">,
+  purpose: string,
+  preferred?: string,
+  names: readonly string[] = MAINTENANCE_DATABASES,
+): Promise<Session | undefined> {
+  const candidates = preferred === undefined || preferred === "" ? names : [preferred];
+  for (const name of candidates.filter((candidate) => candidate !== database.target.database)) {
+    const session = await besideDatabase(database, name).open(purpose);
+    try {
+      await session.query(
+        `SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('statement_timeout', '0', false),
+           pg_catalog.set_config('default_transaction_read_only', 'off', false)`,
+        { during: "reach the maintenance database", deadlineMs: DEADLINE_MS },
+      );
+      return session;
+    } catch (error) {
+      await session.close();
+      if (!isDeployError(error) || ["DATABASE_UNREACHABLE", "DATABASE_STARTING"].includes(error.code)) throw error;
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,156 @@
+/**
+ * A swap that another process has begun: waited for while that one is at work, and else finished or undone.
+ *
+ * Finished only where everything was proven and checked, and nobody was let in since; there the renames were all that was
+ * left to do. Undone in any other case: then the live database is exactly what it was before the swap.
+ */
+import { type AnyDeployError, DeployError, isDeployError, type LockHolder } from "../errors.ts";
+import type { Report } from "../events.ts";
+import type { Database } from "../postgres/database.ts";
+import { DEPLOY_LOCK_KEY } from "../postgres/deploy-lock-key.ts";
+import { quoteLiteral } from "../postgres/identifier.ts";
+import { openMaintenance } from "../postgres/maintenance.ts";
+import { ServerError, type Session } from "../postgres/session.ts";
+import { pause } from "../system/pause.ts";
+import { type DatabaseRow, finishSwap, readDatabase, tryLockSwap, undoSwap, waitUntilEmpty } from "./swap-steps.ts";
+
+export type SwapEnd =
+  /** There is no trace of a swap, and the database admits whom it may, or has never been there. */
+  | "none"
+  /** Somebody else, who has left no trace of ours, lets nobody in. */
+  | "shut-by-others"
+  /** The one that was at work has ended, well or not: look again. */
+  | "ended"
+  | "finished"
+  | "undone";
+
+export interface InterruptedOptions {
+  readonly maintenanceDatabase?: string | undefined;
+  /** How long to wait for a swap that is at work. */
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+  readonly tell: Report;
+}
+
+const POLL_MS = 500;
+const REPORT_EVERY_MS = 10_000;
+const DEADLINE_MS = 30_000;
+
+/**
+ * Reads the traces of a swap from beside the database, and finishes or undoes what nobody is at work on.
+ *
+ * @throws LOCK_NOT_ACQUIRED after `waitMs`; SWAP_UNFINISHED where it could be neither finished nor undone
+ */
+export async function resolveSwap(database: Database, options: InterruptedOptions): Promise<SwapEnd> {
+  const name = database.target.database;
+  const session = await openMaintenance(database, "swap", options.maintenanceDatabase);
+  if (session === undefined) return "none";
+  try {
+    const seen = await readDatabase(session, name);
+    if (seen?.trace?.swap !== "started") return seen === undefined || seen.isOpen ? "none" : "shut-by-others";
+    await waitForLock(session, name, options);
+    const row = await readDatabase(session, name);
+    // Whoever was at work has come to his end meanwhile, and the database by this name may be another one.
+    if (row?.trace?.swap !== "started") return "ended";
+    return await resolve(session, database, row, options);
+  } catch (error) {
+    if (isDeployError(error) && isKnown(error)) throw error;
+    const reason = error instanceof ServerError ? error.server.message : String(error);
+    throw new DeployError("SWAP_UNFINISHED", { database: name, isAtWork: false, reason }, { cause: error });
+  } finally {
+    await session.close();
+  }
+}
+
+/** Whether a swap has left a trace, and whether somebody is at work on it. Changes nothing. */
+export async function inspectSwap(
+  database: Database,
+  maintenanceDatabase: string | undefined,
+): Promise<"none" | "at-work" | "interrupted"> {
+  const session = await openMaintenance(database, "look", maintenanceDatabase);
+  if (session === undefined) return "none";
+  try {
+    const row = await readDatabase(session, database.target.database);
+    if (row?.trace?.swap !== "started") return "none";
+    return (await tryLockSwap(session, database.target.database)) ? "interrupted" : "at-work";
+  } finally {
+    await session.close();
+  }
+}
+
+function isKnown({ code }: AnyDeployError): boolean {
+  return !["RESTORE_NOT_PROVEN", "RESTORE_FAILED"].includes(code);
+}
+
+async function resolve(
+  session: Session,
+  database: Database,
+  live: DatabaseRow,
+  { maintenanceDatabase, tell }: InterruptedOptions,
+): Promise<SwapEnd> {
+  if (live.trace?.swap !== "started") return "none";
+  const { scratch, failed, backup } = live.trace;
+  const ready = (await readDatabase(session, scratch))?.trace;
+  const isReady = ready?.swap === "ready" && ready.live === live.oid && ready.row === live.row && !live.isOpen;
+  if (isReady) {
+    await waitUntilEmpty(session, live);
+    await withObserver(database, maintenanceDatabase, async (observer) => {
+      await finishSwap(session, observer, { live, scratch, failed, backup });
+    });
+  } else {
+    await undoSwap(session, live.name);
+  }
+  const how = isReady ? "finished" : "undone";
+  tell({ kind: "swap-resolved", how, database: live.name, failed: isReady ? failed : undefined });
+  return how;
+}
+
+async function withObserver(
+  database: Database,
+  maintenanceDatabase: string | undefined,
+  work: (observer: Session) => Promise<void>,
+): Promise<void> {
+  const observer = await openMaintenance(database, "swap", maintenanceDatabase);
+  if (observer === undefined) throw new Error("no maintenance database lets us in any more");
+  try {
+    await work(observer);
+  } finally {
+    await observer.close();
+  }
+}
+
+async function waitForLock(session: Session, name: string, options: InterruptedOptions): Promise<void> {
+  const startedMs = performance.now();
+  let reportedMs = Number.NEGATIVE_INFINITY;
+  while (!(await tryLockSwap(session, name))) {
+    const waitedMs = performance.now() - startedMs;
+    const holder = await readHolder(session, name);
+    if (waitedMs >= options.waitMs) throw new DeployError("LOCK_NOT_ACQUIRED", { holder, waitedMs });
+    if (performance.now() - reportedMs >= REPORT_EVERY_MS) {
+      options.tell({ kind: "lock-waiting", holder, waitedMs });
+      reportedMs = performance.now();
+    }
+    await pause(POLL_MS, options.signal);
+  }
+}
+
+async function readHolder(session: Session, name: string): Promise<LockHolder | undefined> {
+  const [row] = await session.query<{ [K in keyof LockHolder]: LockHolder[K] | null }>(
+    `SELECT l.pid, coalesce(a.application_name, '') AS "applicationName", host(a.client_addr) AS "clientAddress",
+       to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "since", a.state
+     FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+     WHERE l.locktype = 'advisory' AND l.classid = ${DEPLOY_LOCK_KEY} AND l.objsubid = 2 AND l.granted
+       AND l.objid = (pg_catalog.hashtext(${quoteLiteral(name)})::bigint & 4294967295)::oid
+       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) LIMIT 1`,
+    { during: "read who swaps the database", deadlineMs: DEADLINE_MS },
+  );
+  if (row === undefined) return undefined;
+  return {
+    pid: row.pid ?? 0,
+    applicationName: row.applicationName ?? "",
+    clientAddress: row.clientAddress ?? undefined,
+    since: row.since ?? undefined,
+    statement: undefined,
+    state: row.state ?? undefined,
+  };
+}

@@ -1,0 +1,287 @@
+/**
+ * Restores a backup beside the live database and puts it in the live one's place, which is kept. Only the last step, two
+ * renames in one transaction, changes what an app sees: at every moment the live database is the failed one, whole, or
+ * the restored one, whole.
+ *
+ * No write of anybody else is lost. Where that has to be proven, the door is shut before anything else: the database
+ * admits nobody, everybody else in it is ended, and when the last one is gone the proof is repeated. From then on nobody
+ * can have written as long as the database's row in pg_database is the one that we have written, which is checked by the
+ * transaction that renames. So the restore may take its time, and nobody who arrives meanwhile makes the proof void.
+ * Where both databases are to be kept whoever wrote, the door is shut for the last moment only.
+ *
+ * It can be cut off anywhere: the live database's comment says so (`trace.ts`), and `interrupted-swap.ts` finishes it or
+ * undoes it.
+ */
+import type { Manifest } from "../backup/manifest.ts";
+import { DeployError, hasCode, type RestoreReason } from "../errors.ts";
+import { retryWhileUnavailable } from "../postgres/availability.ts";
+import type { Database } from "../postgres/database.ts";
+import { quoteLiteral } from "../postgres/identifier.ts";
+import { openMaintenance } from "../postgres/maintenance.ts";
+import type { Session } from "../postgres/session.ts";
+import type { ClientTool } from "../postgres/tools.ts";
+import { restoreAside } from "./aside.ts";
+import { makeAsideName, stampOf } from "./aside-name.ts";
+import { readRow } from "./evidence.ts";
+import { readRestoreFacts } from "./facts.ts";
+import { listClusterChanges, type Mark, type MarkedContent, readClusterDigests } from "./mark.ts";
+import { judgeProof, readEvidence } from "./proof.ts";
+import { PROPERTIES_QUERY } from "./properties.ts";
+import {
+  beginSwap,
+  type DatabaseRow,
+  endBackends,
+  finishSwap,
+  readDatabase,
+  shutDatabase,
+  tryLockSwap,
+  undoSwap,
+  waitUntilEmpty,
+} from "./swap-steps.ts";
+
+export interface SwapOptions {
+  readonly database: Database;
+  /** Empty or undefined: postgres, else template1. */
+  readonly maintenanceDatabase?: string | undefined;
+  readonly tools: { readonly psql: ClientTool; readonly pgRestore: ClientTool | undefined };
+  readonly backup: { readonly path: string; readonly manifest: Manifest };
+  /** The state to come back to. Undefined: what the backup says, with the properties that the live database has now. */
+  readonly content: MarkedContent | undefined;
+  /** What has to be proven before the live database is replaced. Undefined: nothing, since both are kept. */
+  readonly proof:
+    | {
+        readonly mark: Mark;
+        /** Ours are added. */
+        readonly transactionIds: string[];
+        readonly areSessionsCounted: boolean;
+      }
+    | undefined;
+  /** Ours in the live database, outside of any transaction; the first one is needed. All of them are closed. */
+  readonly sessions: readonly [Session, ...Session[]];
+  readonly jobs?: number;
+  readonly progress?: ((bytes: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Swapped {
+  /** Name of the database that was replaced. It admits nobody. */
+  readonly failed: string;
+  readonly failedSizeBytes: number;
+}
+
+interface Swap {
+  readonly options: SwapOptions;
+  readonly live: string;
+  readonly scratch: string;
+  readonly failed: string;
+  readonly backup: string;
+}
+
+/** A server that crashed is back by then. */
+const RECONNECT_MS = 120_000;
+const POLL_MS = 200;
+
+/**
+ * Puts what the backup holds in the live database's place.
+ *
+ * @throws RESTORE_NOT_PROVEN, RESTORE_FAILED, RESTORE_DIFFERS, BACKUP_NOT_VERIFIED, LOCK_NOT_ACQUIRED: the live database
+ * is as it was and admits again whom it did. SWAP_UNFINISHED: it may admit nobody, and the next start goes on.
+ */
+export async function swapIn(options: SwapOptions): Promise<Swapped> {
+  const { database, backup } = options;
+  const live = database.target.database;
+  const properties = options.content?.properties ?? (await readProperties(options.sessions[0]));
+  const maintenance = await openLocked(options);
+  const stamp = await findFreeStamp(maintenance, live, stampOf(backup.manifest.id));
+  const swap: Swap = {
+    options,
+    live,
+    scratch: makeAsideName(live, "restore", stamp),
+    failed: makeAsideName(live, "failed", stamp),
+    backup: backup.manifest.id,
+  };
+  let session = maintenance;
+  try {
+    await requireVerified(options);
+    await requireNoFollowers(options.sessions[0]);
+    const steps = options.proof === undefined ? shutAtTheEnd : shutAtOnce;
+    return await steps(swap, JSON.parse(properties) as string[], async () => {
+      if (!session.isOpen) session = await reopenLocked(options);
+      return session;
+    });
+  } catch (error) {
+    return await recoverFrom(error, swap, session);
+  } finally {
+    await session.close();
+  }
+}
+
+type Maintenance = () => Promise<Session>;
+
+async function shutAtOnce(swap: Swap, properties: readonly string[], maintenance: Maintenance): Promise<Swapped> {
+  const { sessions } = swap.options;
+  const shut = await beginSwap(await maintenance(), swap, { isShut: true }, (id) => recordTransaction(swap, id));
+  await endBackends(await maintenance(), shut, await pidsOf(sessions));
+  await prove(swap);
+  for (const session of sessions) await session.close();
+  await waitUntilEmpty(await maintenance(), shut);
+  await restore(swap, properties, shut, await maintenance());
+  return await replace(swap, shut, await maintenance());
+}
+
+async function shutAtTheEnd(swap: Swap, properties: readonly string[], maintenance: Maintenance): Promise<Swapped> {
+  const open = await beginSwap(await maintenance(), swap, { isShut: false });
+  await restore(swap, properties, open, await maintenance());
+  const shut = await shutDatabase(await maintenance(), swap.live);
+  await endBackends(await maintenance(), shut, await pidsOf(swap.options.sessions));
+  for (const session of swap.options.sessions) await session.close();
+  await waitUntilEmpty(await maintenance(), shut);
+  return await replace(swap, shut, await maintenance());
+}
+
+function recordTransaction({ options }: Swap, id: string): void {
+  options.proof?.transactionIds.push(id);
+}
+
+/** As the server knows them: behind a pooler a session has another number. */
+async function pidsOf(sessions: readonly Session[]): Promise<number[]> {
+  const open = sessions.filter(({ isOpen }) => isOpen);
+  return await Promise.all(
+    open.map(async (session) => (await readRow<{ pid: number }>(session, `SELECT pg_backend_pid() AS "pid"`)).pid),
+  );
+}
+
+async function requireVerified({ backup, tools, signal }: SwapOptions): Promise<void> {
+  const { verifyBackup } = await import("../backup/verify.ts");
+  await verifyBackup(backup.path, { pgRestore: tools.pgRestore, expected: backup.manifest, signal });
+}
+
+/** They belong to the database itself, and would follow the failed one. */
+async function requireNoFollowers(session: Session): Promise<void> {
+  const { replicationSlots, subscriptions } = await readRestoreFacts(session);
+  const reasons: RestoreReason[] = [
+    ...(replicationSlots.length > 0 ? (["replication-slots"] as const) : []),
+    ...(subscriptions > 0 ? (["subscriptions"] as const) : []),
+  ];
+  if (reasons.length > 0) throw new DeployError("RESTORE_NOT_PROVEN", { reasons });
+}
+
+/** In a session of ours, the only one that is left: nobody else can have begun anything since. */
+async function prove({ options }: Swap): Promise<void> {
+  const { proof, sessions, database } = options;
+  if (proof === undefined) return;
+  const [session] = sessions;
+  const changes = listClusterChanges(proof.mark.cluster, await readClusterDigests(session));
+  const reasons: RestoreReason[] = changes.map((kind) => `cluster-${kind}` as const);
+  const own = {
+    transactionIds: proof.transactionIds,
+    sessions,
+    sessionsOpened: proof.areSessionsCounted ? database.sessionsOpened : undefined,
+  };
+  const verdict = judgeProof(proof.mark, await readEvidence(session, proof.mark, own), own);
+  if (verdict.proven === undefined) reasons.push(...verdict.reasons);
+  if (reasons.length > 0) throw new DeployError("RESTORE_NOT_PROVEN", { reasons });
+}
+
+async function restore(
+  swap: Swap,
+  properties: readonly string[],
+  live: DatabaseRow,
+  maintenance: Session,
+): Promise<void> {
+  const { database, tools, backup, content, proof, jobs, progress, signal } = swap.options;
+  const restoring = { swap: "restoring" } as const;
+  // Without a proof nothing is known of the time between: such a one is never finished by anybody else.
+  const ready = proof === undefined ? restoring : ({ swap: "ready", live: live.oid, row: live.row } as const);
+  await restoreAside({
+    database,
+    maintenance,
+    tools,
+    backup,
+    name: swap.scratch,
+    content,
+    properties,
+    trace: { restoring, ready },
+    ...(jobs === undefined ? {} : { jobs }),
+    progress,
+    signal,
+  });
+}
+
+async function replace(swap: Swap, live: DatabaseRow, maintenance: Session): Promise<Swapped> {
+  const { failed, scratch, backup, options } = swap;
+  const { size } = await readRow<{ size: number }>(
+    maintenance,
+    `SELECT pg_catalog.pg_database_size(${live.oid}::oid)::float8 AS "size"`,
+  );
+  const observer = await openSession(options);
+  try {
+    await finishSwap(maintenance, observer, { live, scratch, failed, backup });
+  } finally {
+    await observer.close();
+  }
+  return { failed, failedSizeBytes: size };
+}
+
+/** Whatever failed: the renames may have happened all the same, or else everything is as it was. */
+async function recoverFrom(cause: unknown, swap: Swap, session: Session): Promise<Swapped> {
+  let maintenance = session;
+  try {
+    if (!maintenance.isOpen) maintenance = await reopenLocked(swap.options);
+    const kept = await readDatabase(maintenance, swap.failed);
+    if (kept !== undefined) return { failed: swap.failed, failedSizeBytes: kept.sizeBytes };
+    await undoSwap(maintenance, swap.live);
+  } catch (second) {
+    const reason = second instanceof Error ? second.message : String(second);
+    throw new DeployError("SWAP_UNFINISHED", { database: swap.live, isAtWork: false, reason }, { cause });
+  } finally {
+    await maintenance.close();
+  }
+  throw cause;
+}
+
+async function openSession({ database, maintenanceDatabase }: SwapOptions): Promise<Session> {
+  const session = await openMaintenance(database, "swap", maintenanceDatabase);
+  if (session !== undefined) return session;
+  throw new DeployError("RESTORE_FAILED", { tool: "SQL", exitCode: undefined, output: "no maintenance database" });
+}
+
+async function openLocked(options: SwapOptions): Promise<Session> {
+  const session = await openSession(options);
+  if (await tryLockSwap(session, options.database.target.database)) return session;
+  await session.close();
+  throw new DeployError("LOCK_NOT_ACQUIRED", { holder: undefined, waitedMs: 0 });
+}
+
+/** Our own backend may hold the lock for a while after we have lost it. */
+async function reopenLocked(options: SwapOptions): Promise<Session> {
+  const { signal } = new AbortController();
+  const deadline = performance.now() + RECONNECT_MS;
+  for (;;) {
+    try {
+      return await retryWhileUnavailable(() => openLocked(options), { waitMs: RECONNECT_MS, signal, tell: () => {} });
+    } catch (error) {
+      if (!hasCode(error, "LOCK_NOT_ACQUIRED") || performance.now() >= deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+  }
+}
+
+/** That a backup was restored from before is no obstacle. */
+async function findFreeStamp(session: Session, live: string, stamp: string): Promise<string> {
+  for (let number = 1; ; number += 1) {
+    const free = number === 1 ? stamp : `${stamp}_${number}`;
+    const names = (["restore", "failed"] as const).map((kind) => quoteLiteral(makeAsideName(live, kind, free)));
+    const { taken } = await readRow<{ taken: boolean }>(
+      session,
+      `SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname IN (${names.join(", ")})) AS "taken"`,
+    );
+    if (!taken) return free;
+  }
+}
+
+async function readProperties(session: Session): Promise<string> {
+  return (
+    await readRow<{ text: string }>(session, `SELECT "properties"::text AS "text" FROM (${PROPERTIES_QUERY}) AS x`)
+  ).text;
+}
