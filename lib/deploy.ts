@@ -20,6 +20,10 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   releaseLock(): Promise<void>;
   /** Lets writers in again whom a killed deploy has shut out. Under the lock, and it is held anew afterwards. */
   lowerLeftFence(id: string): Promise<void>;
+  /** What a deploy that was killed has left; undefined where there was none. Readies what finishes or undoes it. */
+  findInterrupted(): Promise<Interrupted<Backup> | undefined>;
+  /** Refuses what has failed before, until it is time for it again. @throws FAILED_BEFORE, and what reading scripts meets */
+  refuseRepetition(plan: Plan): Promise<void>;
   /** Everything that can be refused is refused here: scripts, their grammar, tools, rights, space, possible restores. */
   prepare(plan: Plan): Promise<Preparation>;
   /** Shuts writers out, as far as we may: see `restore/fence.ts`. */
@@ -91,6 +95,21 @@ export type Remains =
   /** Changes are left, or it can't be known. */
   | { readonly kind: "changes" };
 
+/** A deploy that was killed, as it is found. */
+export interface Interrupted<Backup extends TakenBackup = TakenBackup> {
+  /** Names that it was about to apply. */
+  readonly pending: readonly string[];
+  readonly remains: /** It had not begun to change the database. */
+    | { readonly kind: "untouched" }
+    /** These are applied whole, of the others there is nothing; `isRestored`: the restore that it had begun is complete. */
+    | { readonly kind: "whole"; readonly applied: readonly string[]; readonly isRestored: boolean }
+    | { readonly kind: "half" };
+  /** That it was killed, for the ladder. */
+  readonly failure: MigrateFailure;
+  /** Undefined where there is none, or none any more. */
+  readonly backup: Backup | undefined;
+}
+
 export interface DeployOptions {
   readonly version: string;
   readonly engine: "native" | "prisma";
@@ -137,6 +156,33 @@ async function noteEnd(end: DeployEnd, operations: Operations, tell: Report): Pr
   await operations.noteEnd(end).catch((cause) => tell({ kind: "warning", warning: warningAbout("journal", cause) }));
 }
 
+/**
+ * What a killed deploy has left is finished or undone by the same ladder, before anything else is decided. Where a person
+ * is needed that is how we end; otherwise the deploy goes on from what there is then.
+ */
+async function finishInterrupted(operations: Operations, tell: Report): Promise<Outcome | undefined> {
+  const interrupted = await operations.findInterrupted();
+  if (interrupted === undefined) return undefined;
+  const outcome = await settleInterrupted(interrupted, operations, tell);
+  await noteEnd(outcome ?? { kind: "stopped", error: interrupted.failure.error }, operations, tell);
+  return outcome?.kind === "unresolved" ? outcome : undefined;
+}
+
+/** @returns undefined where nothing was changed, and where nothing can be undone: then the plan says what is the matter */
+async function settleInterrupted(
+  { pending, remains, failure, backup }: Interrupted,
+  operations: Operations,
+  tell: Report,
+): Promise<Outcome | undefined> {
+  if (remains.kind === "untouched") tell({ kind: "rolled-back", transactionId: undefined });
+  if (remains.kind === "untouched" || backup === undefined) return undefined;
+  // A kill is no failure of a migration: what is applied whole stays, and the rest is applied now.
+  if (remains.kind === "half") return await recover(failure, "stop", pending, backup, operations, tell);
+  if (!remains.isRestored) return stopClean(failure, remains.applied, pending, backup, tell);
+  tell({ kind: "interrupted-restored", backupPath: backup.path });
+  return { kind: "restored", failure: failure.error, backupPath: backup.path };
+}
+
 /** What was seen before the lock may have been a migration of the holder at work: only now is anything decided. */
 async function deployLocked(
   options: DeployOptions,
@@ -144,8 +190,14 @@ async function deployLocked(
   operations: Operations,
   tell: Report,
 ): Promise<Outcome> {
+  const stopped = await finishInterrupted(operations, tell);
+  if (stopped !== undefined) {
+    await readLockedPlan(operations).catch((cause) => tell({ kind: "warning", warning: warningAbout("fence", cause) }));
+    return stopped;
+  }
   const plan = await readLockedPlan(operations);
   if (isUpToDate(plan)) return tellUpToDate(plan, !isUpToDate(seen), tell);
+  if (plan.problem === undefined) await operations.refuseRepetition(plan);
   await prepare(plan, operations, tell);
   if (!options.maintenance) return await migrateMarked(options, plan, operations, tell);
   try {
@@ -175,7 +227,11 @@ async function migrateMarked(
   tell({ kind: "migration-started", engine: options.engine });
   const startedMs = performance.now();
   const result = await operations.migrate().catch(asMigrateFailure);
-  if (result.kind === "failed") return await recover(result, options, plan, backup, operations, tell);
+  if (result.kind === "failed") {
+    tell({ kind: "migration-failed", error: result.error });
+    await operations.noteFailure(result.error).catch(() => {});
+    return await recover(result, options.onPartial, plan.pending, backup, operations, tell);
+  }
 
   // After the last COMMIT nothing restores by itself: what fails from here on can't undo a good deploy.
   const unverified = await verify(result.names, operations, tell);
@@ -197,20 +253,18 @@ async function prepare(plan: Plan, operations: Operations, tell: Report): Promis
 /** The recovery ladder, cheapest rung first. Each "as before" is said only after it was checked. */
 async function recover(
   failure: MigrateFailure,
-  { onPartial }: DeployOptions,
-  plan: Plan,
+  onPartial: DeployOptions["onPartial"],
+  pending: readonly string[],
   backup: TakenBackup,
   operations: Operations,
   tell: Report,
 ): Promise<Outcome> {
-  tell({ kind: "migration-failed", error: failure.error });
-  await operations.noteFailure(failure.error).catch(() => {});
   let boundary: readonly string[] = [];
   try {
     const remains = await operations.settle(failure);
     if (remains.kind === "nothing") {
       boundary = remains.applied;
-      if (boundary.length === 0 || onPartial === "stop") return stopClean(failure, boundary, plan, backup, tell);
+      if (boundary.length === 0 || onPartial === "stop") return stopClean(failure, boundary, pending, backup, tell);
     }
     await operations.proveAlone();
     tell({ kind: "restore-started", backupPath: backup.path });
@@ -224,7 +278,7 @@ async function recover(
     if (known.code === "RESTORE_NOT_PROVEN") {
       tell({ kind: "restore-not-proven", reasons: known.fields.reasons });
       // A restore that is not proven has changed nothing, so the boundary still stands.
-      if (boundary.length > 0) return stopClean(failure, boundary, plan, backup, tell);
+      if (boundary.length > 0) return stopClean(failure, boundary, pending, backup, tell);
     }
     return await unresolved(failure.error, [known], backup, operations);
   }
@@ -234,16 +288,20 @@ async function recover(
 function stopClean(
   { error, transactionId }: MigrateFailure,
   applied: readonly string[],
-  plan: Plan,
+  pending: readonly string[],
   backup: TakenBackup,
   tell: Report,
 ): Outcome {
+  const notApplied = pending.filter((name) => !applied.includes(name));
   if (applied.length === 0) {
     tell({ kind: "rolled-back", transactionId });
     return { kind: "rolled-back", failure: error, backupPath: backup.path };
   }
-  const notApplied = plan.pending.filter((name) => !applied.includes(name));
-  tell({ kind: "stopped-at-boundary", applied, notApplied });
+  // Found later, it is no stop: what is left is applied next, if anything is.
+  const isFoundLater = error.code === "DEPLOY_INTERRUPTED";
+  if (isFoundLater) tell({ kind: "interrupted-whole", applied, notApplied });
+  if (isFoundLater && notApplied.length === 0) return { kind: "deployed", applied, backupPath: backup.path };
+  if (!isFoundLater) tell({ kind: "stopped-at-boundary", applied, notApplied });
   return { kind: "at-boundary", failure: error, applied, notApplied, backupPath: backup.path };
 }
 

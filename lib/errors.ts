@@ -187,6 +187,20 @@ export interface ErrorFields {
   // Exit 130, 143
   INTERRUPTED: { signal: "SIGINT" | "SIGTERM" };
 
+  // Tried again later: exit 5
+  FAILED_BEFORE: {
+    /** How often in a row. */
+    failures: number;
+    /** ISO 8601, as the next. */
+    lastFailedAt: string;
+    retryAt: string;
+    waitMs: number;
+    /** The code of the last failure. */
+    failure: string;
+    migration: string | undefined;
+    sqlState: string | undefined;
+  };
+
   // A migration: 5, 6 or 8, told by the outcome and not by the code
   MIGRATION_FAILED: {
     migration: string;
@@ -205,6 +219,13 @@ export interface ErrorFields {
     /** By the rows and not by the CLI's words: it may exit 0 over a script that never commits. */
     problem: "failed" | "timed-out" | "unfinished" | "other-database" | "unexplained";
     /** The migration that is left unfinished. */
+    migration: string | undefined;
+  };
+  /** An earlier deploy was killed, and could be neither finished nor undone. */
+  DEPLOY_INTERRUPTED: {
+    /** ISO 8601. */
+    startedAt: string;
+    /** The one that began and did not finish. */
     migration: string | undefined;
   };
   COMMIT_UNKNOWN: { transactionId: string; reason: string };

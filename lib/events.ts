@@ -33,6 +33,14 @@ export type Event =
   | { readonly kind: "work-found" }
   | { readonly kind: "lock-waiting"; readonly holder: LockHolder | undefined; readonly waitedMs: number }
   | { readonly kind: "deployed-by-another" }
+  /** An earlier deploy was killed; what comes next says what is left of it. */
+  | { readonly kind: "interrupted-found"; readonly startedAt: string; readonly migrations: readonly string[] }
+  | {
+      readonly kind: "interrupted-whole";
+      readonly applied: readonly string[];
+      readonly notApplied: readonly string[];
+    }
+  | { readonly kind: "interrupted-restored"; readonly backupPath: string }
   | {
       readonly kind: "restore-plan";
       readonly rungs: readonly ("rollback" | Rung)[];

@@ -5,6 +5,7 @@
 import type { Backup } from "./backup/store.ts";
 import type {
   DeployEnd,
+  Interrupted,
   KeptDatabase,
   MigrateFailure,
   MigrateResult,
@@ -14,6 +15,7 @@ import type {
 } from "./deploy.ts";
 import { type AnyDeployError, DeployError, hasCode, type LockHolder } from "./errors.ts";
 import type { Report, Warning } from "./events.ts";
+import type { Journal } from "./journal/store.ts";
 import { readMigrationsFolder, readPresentScripts } from "./migrations/folder.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
 import { makePlan, type Plan } from "./migrations/plan.ts";
@@ -52,6 +54,8 @@ export interface OperationSettings {
   readonly statementTimeoutMs: number;
   readonly createDatabase: boolean;
   readonly maintenance: boolean;
+  /** Try what has failed before at once. */
+  readonly retry: boolean;
 }
 
 export interface OperationContext {
@@ -86,8 +90,13 @@ class DatabaseOperations implements DeployOperations {
   #isLocked = false;
   #history: History | undefined;
   #prepared: Prepared | undefined;
+  /** Names that are, or were, about to be applied. */
+  #pending: readonly string[] = [];
+  #journal: Journal | undefined;
   #point: RecoveryPoint | undefined;
   #fence: string | undefined;
+  /** What is at hand is a deploy that was killed, and not ours. */
+  #isFoundLater = false;
 
   constructor(context: OperationContext) {
     this.#context = context;
@@ -180,6 +189,35 @@ class DatabaseOperations implements DeployOperations {
     if (this.#fence !== undefined) await this.#lowerFence(this.#fence, false);
   }
 
+  async findInterrupted(): Promise<Interrupted<Backup> | undefined> {
+    const { settings } = this.#context;
+    const { mayBeInterrupted, findInterrupted } = await import("./interrupted.ts");
+    if (!mayBeInterrupted(settings.backupDirectory, settings.target.database)) return undefined;
+    const { readOwner } = await import("./backup/room.ts");
+    const { session } = this.#current();
+    const owner = await readOwner(session);
+    const readAfter = async () => {
+      await this.readPlan();
+      return this.#current().history;
+    };
+    const context = { ...this.#context, now: () => new Date() };
+    const found = await findInterrupted(this.#database, session, owner, readAfter, context);
+    if (found === undefined) return undefined;
+    this.#history = { ...this.#current().history, ...found.before };
+    this.#pending = found.interrupted.pending;
+    this.#journal = found.journal;
+    this.#point = found.point;
+    this.#isFoundLater = true;
+    return found.interrupted;
+  }
+
+  async refuseRepetition(plan: Plan): Promise<void> {
+    const { settings } = this.#context;
+    if (settings.retry) return;
+    const { refuseRepetition } = await import("./repetition.ts");
+    await refuseRepetition(plan, this.#current().session, settings, new Date());
+  }
+
   async prepare(plan: Plan): Promise<Preparation> {
     const { settings, environment, signal } = this.#context;
     signal.throwIfAborted();
@@ -194,6 +232,7 @@ class DatabaseOperations implements DeployOperations {
       () => [session],
       () => prepareDeploy(plan, history.server, session, settings, environment),
     );
+    this.#pending = plan.pending;
     const warnings: Warning[] = edited.length > 0 ? [{ about: "edited", migrations: edited }] : [];
     return { segments: summarise(this.#prepared), warnings: [...warnings, ...this.#prepared.warnings] };
   }
@@ -202,6 +241,7 @@ class DatabaseOperations implements DeployOperations {
     const { takeRecoveryPoint } = await import("./recovery.ts");
     const { history, session, prepared } = this.#current();
     this.#point = await takeRecoveryPoint(this.#database, session, prepared, history, this.#context);
+    this.#journal = this.#point.journal;
     return this.#point.backup;
   }
 
@@ -224,8 +264,8 @@ class DatabaseOperations implements DeployOperations {
 
   async settle(failure: MigrateFailure): Promise<Remains> {
     const { settle } = await import("./recovery.ts");
-    const { history, prepared, point } = this.#current();
-    const facts = { failure, history, pending: prepared.plan.pending, point };
+    const { history, point } = this.#current();
+    const facts = { failure, history, pending: this.#pending, point };
     return await settle(await this.#lockedSession(), facts, this.#context);
   }
 
@@ -236,8 +276,10 @@ class DatabaseOperations implements DeployOperations {
 
   async restore(): Promise<KeptDatabase | undefined> {
     const { restore } = await import("./recovery.ts");
-    const { prepared, point, history } = this.#current();
-    const access = { database: this.#database, tools: prepared.tools, lockedSession: () => this.#lockedSession() };
+    const { findTools } = await import("./preflight.ts");
+    const { point, history } = this.#current();
+    const tools = this.#prepared?.tools ?? (await findTools(history.server.versionNumber));
+    const access = { database: this.#database, tools, lockedSession: () => this.#lockedSession() };
     return await restore(access, { point, history }, this.#context);
   }
 
@@ -263,13 +305,19 @@ class DatabaseOperations implements DeployOperations {
 
   async noteFailure(error: AnyDeployError): Promise<void> {
     const { describeFailure } = await import("./journal/end.ts");
-    this.#point?.journal.note({ step: "failed", failure: describeFailure(error) });
+    this.#journal?.note({ step: "failed", failure: describeFailure(error) });
   }
 
   async noteEnd(end: DeployEnd): Promise<void> {
-    if (this.#point === undefined) return;
+    const journal = this.#journal;
+    if (journal === undefined) return;
     const { makeEndStep } = await import("./journal/end.ts");
-    this.#point.journal.note(makeEndStep(end, false));
+    journal.note(makeEndStep(end, this.#isFoundLater));
+    // What comes next, if anything does, is another deploy.
+    this.#database.onSessionOpened = undefined;
+    this.#journal = undefined;
+    this.#point = undefined;
+    this.#isFoundLater = false;
   }
 
   async close(): Promise<void> {

@@ -118,7 +118,7 @@ async function backUp(
 }
 
 /** From now on the number of our sessions is on the disk: a run that comes after a kill needs it for its proof. */
-function watchSessions(database: Database, point: RecoveryPoint): RecoveryPoint {
+export function watchSessions(database: Database, point: RecoveryPoint): RecoveryPoint {
   // A number on the disk that is too low proves nothing, and so does no harm.
   const note = (opened: number) => {
     point.journal.note({ step: "sessions", opened, isExact: point.areSessionsCounted });

@@ -50,7 +50,9 @@ const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
     "NO_AUTOMATIC_RESTORE",
     "BACKUP_FORMAT_UNSUITABLE",
   ],
+  5: ["FAILED_BEFORE"],
   6: [
+    "DEPLOY_INTERRUPTED",
     "MIGRATION_FAILED",
     "MIGRATION_BROKE_TRANSACTION",
     "MIGRATION_LEFT_SESSION_CHANGED",
@@ -86,6 +88,7 @@ const STATES: Readonly<Record<number, DatabaseState>> = {
   2: "untouched",
   3: "untouched",
   4: "untouched",
+  5: "untouched",
   6: "unknown",
   7: "untouched",
   75: "untouched",

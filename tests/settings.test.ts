@@ -121,6 +121,7 @@ const ROWS: { readonly [K in keyof typeof SETTINGS & keyof Settings]: Row } = {
     invalid: ["http", "-1"],
     expected: { kind: "whole-number", minimum: 0 },
   },
+  retry: { flag: "retry", default: false, valid: {} },
   applied: { flag: "applied", command: "resolve", default: "", valid: { "20240101_한글 이름": "20240101_한글 이름" } },
   rolledBack: { flag: "rolled-back", command: "resolve", default: "", valid: { "1_a": "1_a" } },
   force: { flag: "force", command: "baseline", default: false, valid: {} },

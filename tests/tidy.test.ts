@@ -32,6 +32,8 @@ const LAYERS: readonly (readonly string[])[] = [
     "lib/migration.ts",
     "lib/resolve.ts",
     "lib/recovery.ts",
+    "lib/interrupted.ts",
+    "lib/repetition.ts",
     "lib/health.ts",
     "lib/backups.ts",
     "lib/locked.ts",

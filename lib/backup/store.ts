@@ -16,7 +16,15 @@ import {
 } from "../system/files.ts";
 import { formatManifest, type Manifest, parseManifest } from "./manifest.ts";
 import { isMountOfContainer } from "./mount.ts";
-import { isPartialName, makeManifestName, makeMarkName, parseManifestName } from "./name.ts";
+import {
+  isBackupId,
+  isPartialName,
+  makeFinalNames,
+  makeManifestName,
+  makeMarkName,
+  makePartialName,
+  parseManifestName,
+} from "./name.ts";
 
 export interface Backup {
   readonly manifest: Manifest;
@@ -102,6 +110,14 @@ export async function listLeftovers(directory: string, now: Date): Promise<strin
   };
   const old = await Promise.all(paths.map(isOld));
   return paths.filter((_, index) => old[index]).sort();
+}
+
+/** Removes what a killed backup has left under its id. Where the backup is whole, nothing is. */
+export async function removeUnfinished(directory: string, id: string): Promise<void> {
+  if (!isBackupId(id) || (await isPresent(join(directory, makeManifestName(id))))) return;
+  const names = [makePartialName(id), ...makeFinalNames(id), makeMarkName(id)];
+  // What can't be removed is a leftover that pruning removes.
+  for (const name of names) await removeFile(join(directory, name)).catch(() => false);
 }
 
 /**

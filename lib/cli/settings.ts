@@ -47,6 +47,7 @@ interface TableSettings {
   readonly maintenance: boolean;
   readonly stateFile: string;
   readonly probePort: number;
+  readonly retry: boolean;
   /** Names of migrations, for `resolve`. */
   readonly applied: string;
   readonly rolledBack: string;
@@ -340,6 +341,16 @@ export const SETTINGS: SettingTable<TableSettings> = {
     help: {
       ko: "배포하는 동안 /livez, /readyz 요청에 응답할 포트 (0: 없음). 앱이 시작되기 전에 비웁니다.",
       en: "Port that answers /livez and /readyz while deploying (0: none). It is free when the app starts.",
+    },
+  },
+  retry: {
+    environment: undefined,
+    flag: "retry",
+    kind: { type: "switch" },
+    default: false,
+    help: {
+      ko: "같은 마이그레이션이 얼마 전에 실패했어도 기다리지 않고 다시 시도합니다.",
+      en: "Try again at once what has failed a short while ago.",
     },
   },
   applied: {

@@ -89,6 +89,20 @@ export const en: Messages = {
         ...details(describeDiagnosis(diagnosis, enDiagnosis)),
       ]),
     "deployed-by-another": () => [detail("Another deploy has just finished the migration.")],
+    "interrupted-found": ({ startedAt, migrations }) => [
+      detail(`An earlier deploy was interrupted, and is finished or undone first (begun ${startedAt})`),
+      ...details(formatList(migrations)),
+    ],
+    "interrupted-whole": ({ applied, notApplied }) => [
+      detail(`The interrupted deploy had applied whole: ${formatNames(applied)}`),
+      ...(notApplied.length === 0 ? [] : [detail(`Not applied: ${formatNames(notApplied)}`)]),
+    ],
+    "interrupted-restored": ({ backupPath }) => [
+      detail(
+        "The interrupted deploy had restored the database already: it is as it was before, compared with its mark.",
+      ),
+      detail(backupPath),
+    ],
     "restore-plan": ({ rungs, reasons, swapReasons }) => [
       detail(
         rungs.length > 0
@@ -473,6 +487,17 @@ export const en: Messages = {
       next: [`chmod +x ${path}`],
     }),
     INTERRUPTED: ({ signal }) => ({ summary: `Interrupted: ${signal}`, next: ["Deploy again."] }),
+    FAILED_BEFORE: ({ failures, lastFailedAt, retryAt, waitMs, failure, migration, sqlState }) => ({
+      summary: `The same migrations failed before, and are tried again in ${formatDuration(waitMs)}`,
+      details: [
+        `Failed ${count(failures, "time")}, the last time at ${lastFailedAt}: ${[failure, migration, sqlState].filter(Boolean).join(", ")}`,
+        `Next try: ${retryAt} or later`,
+      ],
+      next: [
+        "Fix the script or the data. A changed script is tried at once.",
+        "To try the same at once: deploy --retry",
+      ],
+    }),
     MIGRATION_FAILED: ({ migration, path, server, location }) => ({
       summary: `Failed migration: ${migration}`,
       details: describeServer(server),
@@ -509,6 +534,11 @@ export const en: Messages = {
           unexplained: "Check the output of Prisma above.",
         }[problem],
       ],
+    }),
+    DEPLOY_INTERRUPTED: ({ startedAt, migration }) => ({
+      summary: `An earlier deploy was interrupted and cannot be undone automatically (begun ${startedAt})`,
+      ...(migration === undefined ? {} : { details: [`Unfinished migration: ${migration}`] }),
+      next: ["Look at what is left, then restore the backup, or record it: deploy resolve --rolled-back | --applied"],
     }),
     COMMIT_UNKNOWN: ({ transactionId, reason }) => ({
       summary: `The outcome of the COMMIT is unknown (transaction ${transactionId})`,

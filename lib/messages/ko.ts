@@ -80,6 +80,18 @@ export const ko: Messages = {
         ...details(describeDiagnosis(diagnosis, koDiagnosis)),
       ]),
     "deployed-by-another": () => [detail("다른 배포가 방금 마이그레이션을 끝냈습니다.")],
+    "interrupted-found": ({ startedAt, migrations }) => [
+      detail(`중단된 이전 배포를 먼저 마무리하거나 되돌립니다. (시작: ${startedAt})`),
+      ...details(formatList(migrations)),
+    ],
+    "interrupted-whole": ({ applied, notApplied }) => [
+      detail(`중단된 배포에서 온전히 적용된 마이그레이션: ${formatNames(applied)}`),
+      ...(notApplied.length === 0 ? [] : [detail(`적용되지 않은 마이그레이션: ${formatNames(notApplied)}`)]),
+    ],
+    "interrupted-restored": ({ backupPath }) => [
+      detail("중단된 배포가 이미 복원을 마쳤습니다. 배포 전 상태와 비교한 결과 같습니다."),
+      detail(backupPath),
+    ],
     "restore-plan": ({ rungs, reasons, swapReasons }) => [
       detail(
         rungs.length > 0 ? `실패하면: ${rungs.map((rung) => ko.rungs[rung]).join(" → ")}` : "실패하면: 자동 복원 불가",
@@ -454,6 +466,17 @@ export const ko: Messages = {
       next: [`chmod +x ${path}`],
     }),
     INTERRUPTED: ({ signal }) => ({ summary: `중단됨: ${signal}`, next: ["다시 배포하십시오."] }),
+    FAILED_BEFORE: ({ failures, lastFailedAt, retryAt, waitMs, failure, migration, sqlState }) => ({
+      summary: `같은 마이그레이션이 이미 실패하여 나중에 다시 시도 (남은 시간: ${formatDuration(waitMs)})`,
+      details: [
+        `실패 ${failures}회, 마지막 실패: ${lastFailedAt} (${[failure, migration, sqlState].filter(Boolean).join(", ")})`,
+        `다음 시도: ${retryAt} 이후`,
+      ],
+      next: [
+        "스크립트나 데이터를 고칩니다. 스크립트가 바뀌면 바로 시도합니다.",
+        "그대로 바로 시도하려면: deploy --retry",
+      ],
+    }),
     MIGRATION_FAILED: ({ migration, path, server, location }) => ({
       summary: `실패한 마이그레이션: ${migration}`,
       details: describeServer(server),
@@ -490,6 +513,11 @@ export const ko: Messages = {
           unexplained: "위의 Prisma 출력을 확인하십시오.",
         }[problem],
       ],
+    }),
+    DEPLOY_INTERRUPTED: ({ startedAt, migration }) => ({
+      summary: `중단된 이전 배포를 자동으로 되돌릴 수 없음 (시작: ${startedAt})`,
+      ...(migration === undefined ? {} : { details: [`끝나지 않은 마이그레이션: ${migration}`] }),
+      next: ["남은 상태를 확인한 뒤 백업을 복원하거나 기록합니다: deploy resolve --rolled-back | --applied"],
     }),
     COMMIT_UNKNOWN: ({ transactionId, reason }) => ({
       summary: `COMMIT 결과를 알 수 없음 (트랜잭션 ${transactionId})`,

@@ -94,7 +94,7 @@ function namesOf(rows: readonly MigrationRow[]): readonly string[] {
   return [...new Set(rows.map((row) => row.name))];
 }
 
-function isSameRow(a: MigrationRow, b: MigrationRow): boolean {
+export function isSameRow(a: MigrationRow, b: MigrationRow): boolean {
   return (
     a.id === b.id &&
     a.name === b.name &&

@@ -143,6 +143,26 @@ export async function readInvalidIndexes(session: Session): Promise<readonly str
   return (await read<{ invalidIndexes: readonly string[] }>(session, INVALID_INDEXES_QUERY)).invalidIndexes;
 }
 
+/** Whether the database holds what it held at the mark, its rows left out. @throws what the session throws */
+export async function isContentOf(session: Session, mark: Mark): Promise<boolean> {
+  const transaction = { during: "compare with the mark", deadlineMs: DEADLINE_MS };
+  await session.script(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ${CONTENT_SETTINGS}`, transaction);
+  try {
+    const { content } = await read<{ content: string }>(session, CONTENT_QUERY);
+    const { history } = mark.content;
+    return (
+      content === mark.content.content &&
+      (history === undefined || (await readDigest(session, history.schema)) === history.digest)
+    );
+  } finally {
+    await session.script("ROLLBACK", transaction);
+  }
+}
+
+async function readDigest(session: Session, schema: string): Promise<string> {
+  return (await read<{ digest: string }>(session, makeHistoryQuery(schema))).digest;
+}
+
 /** In the order in which they were made: one may need another. */
 const EXTENSIONS_QUERY = `
   SELECT coalesce(json_agg(json_build_object('oid', v.oid, 'digest', v.digest, 'name', e.extname,
@@ -172,7 +192,7 @@ async function readHistory(session: Session, schema: string): Promise<MarkedCont
        WHERE relname = '_prisma_migrations' AND nspname = ${quoteLiteral(schema)} AND relkind IN ('r', 'p')) AS "isThere"`,
   );
   if (!isThere) return undefined;
-  return { schema, ...(await read<{ digest: string }>(session, makeHistoryQuery(schema))) };
+  return { schema, digest: await readDigest(session, schema) };
 }
 
 /** The passwords of roles are the superuser's to see, and are not compared. */

@@ -73,12 +73,16 @@ export const CAUSES: Readonly<Record<ErrorCode, string>> = {
   APP_NOT_EXECUTABLE: "The app's command is no executable file for this user and platform.",
   INTERRUPTED: "SIGTERM or SIGINT has ended the deploy in order.",
 
+  FAILED_BEFORE:
+    "The same migrations have failed on their own error a short while ago. So that a container that restarts in a loop does not repeat the load, they are tried again after 1, 2, 4, 8, and then every 10 minutes.",
   MIGRATION_FAILED:
     "A statement of a migration has failed. What became of the database is said by the exit code: 5 as before, 8 at a boundary, 6 a person is needed.",
   MIGRATION_BROKE_TRANSACTION: "A script has ended the transaction that it ran in, or left its own open.",
   MIGRATION_LEFT_SESSION_CHANGED: "A script has changed the session in a way that would reach the next one.",
   PRISMA_CLI_FAILED:
     "With `MIGRATE_ENGINE=prisma`: by the rows of `_prisma_migrations`, the CLI has not applied everything.",
+  DEPLOY_INTERRUPTED:
+    "An earlier deploy was killed in the middle of a migration, and nothing proves any more that only it has written since its backup.",
   COMMIT_UNKNOWN: "The connection broke at the very moment of a COMMIT, and the server could not be asked afterwards.",
   VERIFY_FAILED: "After the last COMMIT the history does not hold what was applied.",
 

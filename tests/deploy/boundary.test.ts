@@ -62,7 +62,7 @@ test("it stops behind what is whole, and the next run goes on from there", async
   await expectAtBoundary(live);
 
   await cluster.psql(database, "DELETE FROM users WHERE id > 1");
-  const next = await runDeploy(project, { url, args: ["--", "echo", "the app"] });
+  const next = await runDeploy(project, { url, args: ["--retry", "--", "echo", "the app"] });
   expect(next.exitCode, next.stderr).toBe(0);
   expect(next.stdout).toBe("the app\n");
   expect(await readRows(live)).toBe(

@@ -202,6 +202,7 @@ function operationsFor(url: string, project: Project, tell: (event: Event) => vo
     prismaTimeoutMs: 0,
     createDatabase: false,
     maintenance: false,
+    retry: false,
   };
   return makeOperations({ settings, environment: process.env, tell, signal: new AbortController().signal });
 }

@@ -1,10 +1,10 @@
 /** Deploys that are interrupted, politely or not, at each step: what they leave, and that the next one gets along with it. */
 import { expect, test } from "bun:test";
-import { existsSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { type Client, openClient } from "../support/client.ts";
 import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
-import { closeGate, makeFlagPath, readAtGate, WAIT_AT_GATE, waitForFile } from "../support/gate.ts";
+import { closeGate, WAIT_AT_GATE } from "../support/gate.ts";
 import { type DeployRun, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectNoLeak, expectRefused, expectStarted } from "../support/refusal.ts";
 
@@ -302,32 +302,6 @@ test(
     await gate.open();
     expectStarted(await runDeploy(project, { url, args: APP }));
     expect(await readRows(live)).toBe("1_users|t\n2_orders|t\n3_slow|t");
-  },
-  TIMEOUT_MS,
-);
-
-test(
-  "SIGKILL in the middle of a script that has committed a part: the next deploy stops at its row",
-  async () => {
-    const flag = makeFlagPath(await sharedCluster());
-    const live = await makeLive({ "2_half": `DROP TABLE users;\nCOMMIT;\n${waitForFile(flag)}` });
-    const { cluster, database, url, project } = live;
-    const running = startDeploy(project, { url, args: APP });
-    await until("the script stands at the gate", async () => (await readAtGate(cluster, database)) !== "");
-    running.kill("SIGKILL");
-    expect((await running.ended).signal).toBe("SIGKILL");
-    // Not before the old backend has gone: until then somebody is at work.
-    const run = await runDeploy(project, { url, args: APP });
-    expect(await readAtGate(cluster, database)).toBe("");
-    writeFileSync(flag, "");
-    expectRefused(run, { exitCode: 3, code: "HISTORY_FAILED", shows: ["2_half", "--rolled-back", "--applied"] });
-    expect(await readRows(live)).toBe("1_users|t\n2_half|f");
-    expect(await cluster.psql(database, "SELECT to_regclass('users') IS NULL")).toBe("t");
-    // The backup of before is there for the person.
-    expect(listBackups(live).manifests).toBe(2);
-    const status = await runDeploy(project, { url, args: ["status", "--json"] });
-    expect(status.exitCode).toBe(3);
-    expect(JSON.parse(status.stdout)).toMatchObject({ state: "blocked", failed: ["2_half"], running: [] });
   },
   TIMEOUT_MS,
 );

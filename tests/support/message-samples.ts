@@ -201,6 +201,12 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
   ],
   "work-found": [{ kind: "work-found" }],
   "deployed-by-another": [{ kind: "deployed-by-another" }],
+  "interrupted-found": [{ kind: "interrupted-found", startedAt: VALUE, migrations: two }],
+  "interrupted-whole": [
+    { kind: "interrupted-whole", applied: two, notApplied: two },
+    { kind: "interrupted-whole", applied: two, notApplied: [] },
+  ],
+  "interrupted-restored": [{ kind: "interrupted-restored", backupPath: VALUE }],
   "restore-plan": [
     { kind: "restore-plan", rungs: ["rollback", "in-place"], reasons: [], swapReasons: [] },
     { kind: "restore-plan", rungs: ["swap", "in-place"], reasons: [], swapReasons: ["create-database-denied"] },
@@ -395,6 +401,30 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
     { exitCode: 0, signal: undefined, output: "", problem: "unfinished", migration: VALUE },
     { exitCode: 1, signal: undefined, output: "", problem: "timed-out", migration: VALUE },
     { exitCode: 0, signal: undefined, output: "", problem: "other-database", migration: undefined },
+  ],
+  FAILED_BEFORE: [
+    {
+      failures: 4242,
+      lastFailedAt: VALUE,
+      retryAt: VALUE,
+      waitMs: 60_000,
+      failure: VALUE,
+      migration: VALUE,
+      sqlState: VALUE,
+    },
+    {
+      failures: 1,
+      lastFailedAt: VALUE,
+      retryAt: VALUE,
+      waitMs: 60_000,
+      failure: VALUE,
+      migration: undefined,
+      sqlState: undefined,
+    },
+  ],
+  DEPLOY_INTERRUPTED: [
+    { startedAt: VALUE, migration: VALUE },
+    { startedAt: VALUE, migration: undefined },
   ],
   COMMIT_UNKNOWN: [{ transactionId: VALUE, reason: VALUE }],
   VERIFY_FAILED: [{ migrations: two }],

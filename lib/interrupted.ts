@@ -1,0 +1,150 @@
+/**
+ * What a deploy that was killed has left, found out from the journal, the mark on the disk and the rows, so that the
+ * same ladder can finish or undo it that would have done so after a failure.
+ */
+import { type Backup, readBackup, removeUnfinished } from "./backup/store.ts";
+import type { Interrupted, MigrateFailure } from "./deploy.ts";
+import { DeployError } from "./errors.ts";
+import { type JournaledDeploy, readUnfinished } from "./journal/deploys.ts";
+import type { JournalOwner } from "./journal/lines.ts";
+import { type Journal, openJournal, readJournal } from "./journal/store.ts";
+import type { ConcurrentFailure } from "./migrations/concurrent-index.ts";
+import type { History, MigrationRow } from "./migrations/history.ts";
+import { type InterruptedRows, judgeInterrupted } from "./migrations/interrupted.ts";
+import type { OperationContext, OperationSettings } from "./operations.ts";
+import type { Database } from "./postgres/database.ts";
+import type { Session } from "./postgres/session.ts";
+import { type RecoveryPoint, watchSessions } from "./recovery.ts";
+import { isContentOf } from "./restore/mark.ts";
+import { type MarkFile, readMarkFile } from "./restore/mark-file.ts";
+import { chooseRestore } from "./restore/plan.ts";
+import { settleTransaction } from "./restore/settle.ts";
+import { readSwapFacts } from "./restore/swap-facts.ts";
+
+/** A killed deploy, and what its successor works with. */
+export interface FoundDeploy {
+  readonly interrupted: Interrupted<Backup>;
+  readonly journal: Journal;
+  /** Undefined where it had not marked anything yet, or where that is gone. */
+  readonly point: RecoveryPoint | undefined;
+  /** The rows as they were before it began. */
+  readonly before: Pick<History, "rows" | "schema">;
+}
+
+/** @returns undefined where the journal knows of none for a database of that name: nobody is asked anything then */
+export function mayBeInterrupted(directory: string, database: string): boolean {
+  const lines = readJournal(directory).filter((line) => line.database === database);
+  const systems = new Set(lines.map(({ systemIdentifier }) => systemIdentifier));
+  return [...systems].some((systemIdentifier) => readUnfinished(lines, { systemIdentifier, database }) !== undefined);
+}
+
+/**
+ * @param session holds the deploy lock, so that the deploy's own session has ended
+ * @param readAfter reads the rows, when nothing of the deploy is at work any more
+ */
+export async function findInterrupted(
+  database: Database,
+  session: Session,
+  owner: JournalOwner,
+  readAfter: () => Promise<History>,
+  { settings, tell, now }: Pick<OperationContext, "settings" | "tell"> & { readonly now: () => Date },
+): Promise<FoundDeploy | undefined> {
+  const { backupDirectory } = settings;
+  const deploy = readUnfinished(readJournal(backupDirectory), owner);
+  if (deploy === undefined) return undefined;
+  tell({
+    kind: "interrupted-found",
+    startedAt: deploy.startedAt,
+    migrations: deploy.migrations.map(({ name }) => name),
+  });
+  // A restore outlives the deploy that has started it, and locks the rows.
+  for (const transaction of deploy.restoreTransactions) await settleTransaction(database, transaction);
+  const after = await readAfter();
+  if (deploy.backup === undefined && deploy.claimedBackup !== undefined) {
+    await removeUnfinished(backupDirectory, deploy.claimedBackup);
+  }
+  const mark =
+    deploy.backup === undefined ? undefined : await readMarkFile<MigrationRow>(backupDirectory, deploy.backup);
+  const backup = await readBackup(backupDirectory, deploy.backup);
+  const own = mark?.deploy === deploy.id ? mark : undefined;
+  const journal = openJournal(backupDirectory, owner, deploy.id, now);
+  const successor = { database, session, journal, settings };
+  const point = backup && own && (await makePoint(successor, deploy, own, backup));
+  const pending = deploy.migrations.map(({ name }) => name);
+  const before = {
+    rows: own?.rows ?? after.rows.filter(({ name }) => !pending.includes(name)),
+    schema: own === undefined ? after.schema : (own.historySchema ?? undefined),
+  };
+  const rows = judgeInterrupted(before.rows, after.rows, pending);
+  const interrupted = await describe(session, deploy, rows, own, backup);
+  return { interrupted, journal, point, before };
+}
+
+interface Successor {
+  readonly database: Database;
+  readonly session: Session;
+  readonly journal: Journal;
+  readonly settings: Pick<OperationSettings, "restore" | "maintenanceDatabase">;
+}
+
+/** As the killed deploy had it. Its sessions count as ours, as far as it has written down how many there were. */
+async function makePoint(
+  { database, session, journal, settings }: Successor,
+  deploy: JournaledDeploy,
+  { mark }: MarkFile,
+  backup: Backup,
+): Promise<RecoveryPoint> {
+  const { sessions, transactionIds, restoreTransactions } = deploy;
+  database.addSessions(sessions?.opened ?? 0);
+  const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
+  const point = {
+    journal,
+    backup,
+    mark,
+    restorePlan: chooseRestore({ ...mark.facts, swap }, { format: backup.manifest.format, restore: settings.restore }),
+    ownTransactionIds: [...transactionIds, ...restoreTransactions.map(({ id }) => id)],
+    areSessionsCounted: sessions?.isExact === true,
+    isProven: false,
+  };
+  return watchSessions(database, point);
+}
+
+async function describe(
+  session: Session,
+  deploy: JournaledDeploy,
+  rows: InterruptedRows,
+  file: MarkFile | undefined,
+  backup: Backup | undefined,
+): Promise<Interrupted<Backup>> {
+  const pending = deploy.migrations.map(({ name }) => name);
+  const error = new DeployError("DEPLOY_INTERRUPTED", {
+    startedAt: deploy.startedAt,
+    migration: rows.kind === "half" ? rows.row.name : undefined,
+  });
+  const found = { pending, backup, failure: makeFailure(deploy, rows, error) };
+  if (!deploy.isMigrating) return { ...found, remains: { kind: "untouched" } };
+  if (rows.kind !== "whole") return { ...found, remains: { kind: "half" } };
+  const mayBeRestored = deploy.isRestoring && rows.applied.length === 0 && file !== undefined;
+  const isRestored = mayBeRestored && (await isContentOf(session, file.mark));
+  return { ...found, remains: { kind: "whole", applied: rows.applied, isRestored } };
+}
+
+function makeFailure(deploy: JournaledDeploy, rows: InterruptedRows, error: DeployError): MigrateFailure {
+  return {
+    error: error as MigrateFailure["error"],
+    transactionId: undefined,
+    concurrent: rows.kind === "half" ? makeConcurrent(deploy, rows.row) : undefined,
+    hasUnsettledSessions: false,
+  };
+}
+
+/** What it was about to run, where that can have left an invalid index at most. */
+function makeConcurrent({ script }: JournaledDeploy, row: MigrationRow): ConcurrentFailure | undefined {
+  if (script?.concurrent == null || script.rowId !== row.id) return undefined;
+  const { indexes, made } = script.concurrent;
+  return {
+    rowId: row.id,
+    indexes: new Map(indexes.map(([oid, name, isValid]) => [oid, { name, isValid }])),
+    made: made as ConcurrentFailure["made"],
+  };
+}

@@ -1,0 +1,207 @@
+/** What a journal's lines say: which deploys there were, which one was killed, and which have failed in vain. Pure. */
+import {
+  type JournalConcurrent,
+  type JournalFailure,
+  type JournalLine,
+  type JournalMigration,
+  type JournalOutcome,
+  type JournalOwner,
+  type JournalTransaction,
+  selectOwn,
+} from "./lines.ts";
+
+/** A deploy as its lines tell it. */
+export interface JournaledDeploy extends JournalOwner {
+  readonly id: string;
+  /** ISO 8601 in UTC, as all times here. */
+  readonly startedAt: string;
+  readonly program: string;
+  readonly engine: "native" | "prisma";
+  readonly migrations: readonly JournalMigration[];
+  /** Under which it has begun to write, whether it came to an end or not. */
+  readonly claimedBackup: string | undefined;
+  /** Verified. */
+  readonly backup: string | undefined;
+  readonly isBackupReused: boolean;
+  /** The database may have been changed. */
+  readonly isMigrating: boolean;
+  readonly transactionIds: readonly string[];
+  readonly sessions: { readonly opened: number; readonly isExact: boolean } | undefined;
+  /** The last one that ran outside of our transactions. */
+  readonly script:
+    | { readonly migration: string; readonly rowId: string; readonly concurrent: JournalConcurrent | null }
+    | undefined;
+  readonly failure: JournalFailure | undefined;
+  readonly isRestoring: boolean;
+  readonly restoreTransactions: readonly JournalTransaction[];
+  /** Undefined for one that is at work, or was killed. */
+  readonly end: JournaledEnd | undefined;
+}
+
+export interface JournaledEnd {
+  readonly at: string;
+  readonly outcome: JournalOutcome;
+  readonly exitCode: number;
+  readonly applied: readonly string[];
+  readonly failure: JournalFailure | null;
+  readonly isFoundLater: boolean;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Every deploy that has begun, in the order of its first line. */
+export function listDeploys(lines: readonly JournalLine[]): JournaledDeploy[] {
+  const deploys = new Map<string, Mutable<JournaledDeploy>>();
+  for (const line of lines) {
+    const deploy = deploys.get(line.deploy);
+    if (line.step === "begun" && deploy === undefined) deploys.set(line.deploy, begin(line));
+    else if (deploy !== undefined) apply(deploy, line);
+  }
+  return [...deploys.values()];
+}
+
+function begin(line: Extract<JournalLine, { step: "begun" }>): Mutable<JournaledDeploy> {
+  const { deploy, time, systemIdentifier, database, program, engine, migrations } = line;
+  return {
+    id: deploy,
+    startedAt: time,
+    systemIdentifier,
+    database,
+    program,
+    engine,
+    migrations,
+    claimedBackup: undefined,
+    backup: undefined,
+    isBackupReused: false,
+    isMigrating: false,
+    transactionIds: [],
+    sessions: undefined,
+    script: undefined,
+    failure: undefined,
+    isRestoring: false,
+    restoreTransactions: [],
+    end: undefined,
+  };
+}
+
+function apply(deploy: Mutable<JournaledDeploy>, line: JournalLine): void {
+  switch (line.step) {
+    case "backing-up":
+      deploy.claimedBackup = line.backup;
+      break;
+    case "backed-up":
+      deploy.backup = line.backup;
+      deploy.isBackupReused = line.isReused;
+      break;
+    case "migrating":
+      deploy.isMigrating = true;
+      break;
+    case "sessions":
+      deploy.sessions = { opened: line.opened, isExact: line.isExact };
+      break;
+    case "script":
+      deploy.script = { migration: line.migration, rowId: line.rowId, concurrent: line.concurrent };
+      break;
+    case "committing":
+      deploy.transactionIds = [...deploy.transactionIds, line.transactionId];
+      break;
+    case "failed":
+      deploy.failure = line.failure;
+      break;
+    case "restoring":
+      deploy.isRestoring = true;
+      break;
+    case "restore-transaction":
+      deploy.restoreTransactions = [...deploy.restoreTransactions, line.transaction];
+      break;
+    case "ended": {
+      const { time, outcome, exitCode, applied, failure, isFoundLater } = line;
+      deploy.end = { at: time, outcome, exitCode, applied, failure, isFoundLater };
+      break;
+    }
+    default:
+      break;
+  }
+}
+
+/**
+ * The deploy that was killed, to be asked with the deploy lock: then nobody is at work on that database. Only the last one
+ * of it can be: each that works finishes what it finds.
+ */
+export function readUnfinished(lines: readonly JournalLine[], owner: JournalOwner): JournaledDeploy | undefined {
+  const last = listDeploys(selectOwn(lines, owner)).at(-1);
+  return last?.end === undefined ? last : undefined;
+}
+
+/** Whether the same is tried again now, or later. */
+export type RetryDecision =
+  | { readonly kind: "try" }
+  | {
+      readonly kind: "wait";
+      /** How often in a row it has failed. */
+      readonly failures: number;
+      readonly lastFailedAt: string;
+      readonly retryAt: string;
+      readonly failure: JournalFailure;
+    };
+
+const MINUTE_MS = 60_000;
+const INTERVAL_MINUTES_MAX = 10;
+
+/**
+ * What has failed on its own error is tried again after 1, 2, 4, 8, 10, 10 ... minutes. Another list or another checksum
+ * is something else, and tried at once.
+ *
+ * @param deploys those of one database, in order
+ * @param attempt what would be applied, in order
+ */
+export function decideRetry(
+  deploys: readonly JournaledDeploy[],
+  attempt: readonly JournalMigration[],
+  now: Date,
+): RetryDecision {
+  let failures = 0;
+  let last: JournaledEnd | undefined;
+  for (const deploy of deploys.toReversed()) {
+    // What was killed, or was refused before it tried, says nothing about the migrations.
+    const { end } = deploy;
+    if (end === undefined || (end.outcome !== "deployed" && end.failure?.isRepeatable !== true)) continue;
+    if (end.outcome === "deployed" || !isSameList(listLeft(deploy, end), attempt)) break;
+    failures += 1;
+    last ??= end;
+  }
+  if (last?.failure == null) return { kind: "try" };
+  const intervalMs = Math.min(2 ** (failures - 1), INTERVAL_MINUTES_MAX) * MINUTE_MS;
+  const failedMs = Date.parse(last.at);
+  const elapsedMs = now.getTime() - failedMs;
+  // A clock that was put back must not stop anybody for longer than the interval.
+  if (elapsedMs >= intervalMs || elapsedMs < 0) return { kind: "try" };
+  const retryAt = new Date(failedMs + intervalMs).toISOString();
+  return { kind: "wait", failures, lastFailedAt: last.at, retryAt, failure: last.failure };
+}
+
+/** What the next deploy finds pending: at a boundary, the rest. */
+function listLeft({ migrations }: JournaledDeploy, { applied }: JournaledEnd): JournalMigration[] {
+  return migrations.filter(({ name }) => !applied.includes(name));
+}
+
+function isSameList(one: readonly JournalMigration[], other: readonly JournalMigration[]): boolean {
+  return (
+    one.length === other.length &&
+    one.every(({ name, checksum }, index) => other[index]?.name === name && other[index]?.checksum === checksum)
+  );
+}
+
+/**
+ * Ids of backups that a failure may still need: since the last success, those of deploys that a person has to look at or
+ * that were killed, and that of the last failure, which the next try uses again.
+ *
+ * @param deploys those of one database, in order
+ */
+export function listNeededBackups(deploys: readonly JournaledDeploy[]): string[] {
+  const lastSuccess = deploys.findLastIndex(({ end }) => end?.outcome === "deployed");
+  const since = deploys.slice(lastSuccess + 1);
+  const isOpen = ({ end }: JournaledDeploy) => end === undefined || end.outcome === "unresolved";
+  const needed = since.filter((deploy) => isOpen(deploy) || deploy === since.at(-1));
+  return [...new Set(needed.flatMap(({ backup }) => (backup === undefined ? [] : [backup])))];
+}
