@@ -165,7 +165,10 @@ async function finishInterrupted(operations: Operations, tell: Report): Promise<
   if (interrupted === undefined) return undefined;
   const outcome = await settleInterrupted(interrupted, operations, tell);
   await noteEnd(outcome ?? { kind: "stopped", error: interrupted.failure.error }, operations, tell);
-  return outcome?.kind === "unresolved" ? outcome : undefined;
+  if (outcome?.kind === "unresolved") return outcome;
+  // Where a restored database has taken the place of the failed one, the lock went with that.
+  if (outcome?.kind === "restored") await operations.takeLock();
+  return undefined;
 }
 
 /** @returns undefined where nothing was changed, and where nothing can be undone: then the plan says what is the matter */
