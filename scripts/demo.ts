@@ -2,23 +2,28 @@
 /**
  * The whole story on a private PostgreSQL that disappears again: a first deploy, a start with nothing to do, a migration
  * that fails and leaves nothing behind, a health check. Runs the programs as a user would; exit 0 only when each step
- * ended as it should.
+ * ended as it should. `--example nestjs` does it with that app, `--lang en` in English.
  */
-import { cpSync, readdirSync, statSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs, styleText } from "node:util";
 import { findClientTool } from "./support/postgres-binaries.mjs";
 import { type Cluster, freePort, startCluster, temporaryDirectory } from "./support/private-cluster.ts";
 
 const ROOT = join(import.meta.dirname, "..");
-const EXAMPLE = join("examples", "basic");
+/** The first one needs nothing but this folder; the other one is an app of its own, to be installed and built before. */
+const EXAMPLES = {
+  basic: { program: process.execPath, script: "server.js", preparation: [] },
+  nestjs: { program: "node", script: "dist/main.js", preparation: ["ci --ignore-scripts", "run build"] },
+} as const;
 const STEP_DEADLINE_MS = 120_000;
 const POLL_MS = 20;
 
 const WORDS = {
   ko: {
     server: "임시 PostgreSQL 서버를 시작합니다",
-    firstDeploy: "첫 배포: 빈 데이터베이스에 마이그레이션 3건",
+    prepareFirst: "예제 앱이 아직 빌드되지 않았습니다. 먼저 실행하십시오:",
+    firstDeploy: (count: number) => `첫 배포: 빈 데이터베이스에 마이그레이션 ${count}건`,
     seeded: "예제 데이터 입력",
     upToDate: "두 번째 시작: 할 일이 없으면 바로 앱을 시작",
     failure: "실패하는 마이그레이션: 데이터베이스는 그대로",
@@ -31,7 +36,8 @@ const WORDS = {
   },
   en: {
     server: "Starting a temporary PostgreSQL server",
-    firstDeploy: "First deploy: three migrations on an empty database",
+    prepareFirst: "The example app is not built yet. Run this before:",
+    firstDeploy: (count: number) => `First deploy: ${count} migrations on an empty database`,
     seeded: "Some rows to lose",
     upToDate: "Second start: nothing to do, so the app starts at once",
     failure: "A migration that fails: the database stays as it was",
@@ -47,6 +53,7 @@ const WORDS = {
 type Words = (typeof WORDS)["ko"];
 
 interface Demo {
+  readonly example: keyof typeof EXAMPLES;
   readonly language: keyof typeof WORDS;
   readonly words: Words;
   readonly cluster: Cluster;
@@ -55,32 +62,30 @@ interface Demo {
   readonly backups: string;
 }
 
-const SEED = `
-  INSERT INTO "Customer" ("email", "givenName", "familyName") VALUES
-    ('ada@example.com', 'Ada', 'Lovelace'), ('jiwoo@example.com', '지우', '김'), ('alan@example.com', 'Alan', 'Turing');
-  INSERT INTO "Product" ("name", "priceCents")
-    SELECT 'Product ' || number, 100 * number FROM generate_series(1, 50) AS number;
-  INSERT INTO "Order" ("customerId", "status") SELECT 1 + number % 3, 'PAID' FROM generate_series(1, 200) AS number;
-  INSERT INTO "OrderItem" ("orderId", "productId", "quantity", "priceCents")
-    SELECT number, 1 + number % 50, 1 + number % 4, 100 * (1 + number % 50) FROM generate_series(1, 200) AS number;`;
-
 let step = "";
 let app: Bun.Subprocess | undefined;
 
 process.exitCode = await main();
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({ options: { lang: { type: "string", default: process.env.DEPLOY_LANG ?? "ko" } } });
+  const { values } = parseArgs({
+    options: {
+      lang: { type: "string", default: process.env.DEPLOY_LANG ?? "ko" },
+      example: { type: "string", default: "basic" },
+    },
+  });
   const language = values.lang === "en" ? "en" : "ko";
   const words = WORDS[language];
+  const example = values.example === "nestjs" ? "nestjs" : "basic";
+  if (!isPrepared(example, words)) return 1;
   endAppWithUs();
   let cluster: Cluster | undefined;
   try {
     title(words.server);
     cluster = await startCluster();
     const database = await cluster.createDatabase();
-    const demo = { language, words, cluster, database, port: await freePort(), backups: temporaryDirectory() } as const;
-    await runSteps(demo);
+    const port = await freePort();
+    await runSteps({ example, language, words, cluster, database, port, backups: temporaryDirectory() });
     console.log(styleText("green", `\n✅ ${words.done}`));
     return 0;
   } catch (error) {
@@ -95,12 +100,13 @@ async function main(): Promise<number> {
 
 async function runSteps(demo: Demo): Promise<void> {
   const { words, cluster, database } = demo;
-  const migrations = join(EXAMPLE, "prisma", "migrations");
+  const folder = join("examples", demo.example);
+  const migrations = join(folder, "prisma", "migrations");
 
-  title(words.firstDeploy);
+  title(words.firstDeploy(countFolders(migrations)));
   await startDeploy(demo, migrations);
   await stopApp(demo);
-  await cluster.psql(database, SEED);
+  await cluster.psql(database, readFileSync(join(ROOT, folder, "seed.sql"), "utf8"));
   console.log(`   ${words.seeded}: ${await countRows(demo)}`);
 
   title(words.upToDate);
@@ -109,7 +115,7 @@ async function runSteps(demo: Demo): Promise<void> {
   title(words.failure);
   const before = await dump(demo);
   const next = temporaryDirectory();
-  for (const part of [migrations, join(EXAMPLE, "failing-migrations")]) {
+  for (const part of [migrations, join(folder, "failing-migrations")]) {
     cpSync(join(ROOT, part), next, { recursive: true });
   }
   const exitCode = await spawnDeploy(demo, next).exited;
@@ -126,6 +132,19 @@ async function runSteps(demo: Demo): Promise<void> {
   const check = spawnProgram(demo, "health-check", ["--url", url, "--lang", demo.language], migrations);
   expectSame(demo, "exit code", 0, await check.exited);
   await stopApp(demo);
+}
+
+/** Says how to build the example's app where that has to be done first. */
+function isPrepared(example: keyof typeof EXAMPLES, words: Words): boolean {
+  const { script, preparation } = EXAMPLES[example];
+  if (existsSync(join(ROOT, "examples", example, script))) return true;
+  const commands = preparation.map((command) => `npm --prefix examples/${example} ${command}`);
+  console.error(`${words.prepareFirst}\n\n  ${commands.join(" && ")}\n`);
+  return false;
+}
+
+function countFolders(path: string): number {
+  return readdirSync(join(ROOT, path), { withFileTypes: true }).filter((entry) => entry.isDirectory()).length;
 }
 
 /** Deploys and waits until the app that is started in the end answers. */
@@ -148,7 +167,8 @@ async function stopApp(demo: Demo): Promise<void> {
 }
 
 function spawnDeploy(demo: Demo, migrations: string): Bun.Subprocess {
-  const args = ["--lang", demo.language, "--", process.execPath, join(EXAMPLE, "server.js")];
+  const { program, script } = EXAMPLES[demo.example];
+  const args = ["--lang", demo.language, "--", program, join("examples", demo.example, script)];
   return spawnProgram(demo, "deploy", args, migrations);
 }
 
@@ -166,6 +186,7 @@ function spawnProgram(demo: Demo, program: string, args: readonly string[], migr
       DATABASE_URL: demo.cluster.url(demo.database),
       MIGRATIONS_DIR: migrations,
       BACKUP_DIR: demo.backups,
+      HOST: "127.0.0.1",
       PORT: String(demo.port),
     },
   });
@@ -182,7 +203,8 @@ async function dump({ cluster, database }: Demo): Promise<string> {
 }
 
 async function countRows({ cluster, database }: Demo): Promise<string> {
-  const tables = ["Customer", "Product", "Order", "OrderItem", "_prisma_migrations"];
+  const names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename COLLATE \"C\"";
+  const tables = (await cluster.psql(database, names)).split("\n");
   const counts = await cluster.psql(
     database,
     tables.map((table) => `SELECT '${table} ' || count(*) FROM "${table}";`).join("\n"),

@@ -1,14 +1,14 @@
 /** The NestJS example as a user gets it: installed from npm, built, and started by `deploy` on a real server. */
 import { beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync } from "node:fs";
+import { cpSync, existsSync, symlinkSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { freePort } from "../scripts/support/private-cluster.ts";
 import { type Cluster, sharedCluster, temporaryDirectory } from "./support/cluster.ts";
 import { runHealth } from "./support/health.ts";
 import { type Project, startDeploy, until } from "./support/project.ts";
 
-const EXAMPLE = resolve(import.meta.dirname, "../examples/nestjs");
+const ROOT = resolve(import.meta.dirname, "..");
 const INSTALL_MS = 300_000;
 const TEST_MS = 180_000;
 
@@ -53,6 +53,19 @@ describe.skipIf(process.env.EXAMPLE_TESTS !== "1")("examples/nestjs", () => {
     },
     TEST_MS,
   );
+
+  test(
+    "the demo goes through with it",
+    () => {
+      const args = ["scripts/demo.ts", "--example", "nestjs", "--lang", "en"];
+      const { status, stdout } = spawnSync(process.execPath, args, {
+        cwd: resolve(project.directory, "../.."),
+        encoding: "utf8",
+      });
+      expect([status, stdout.includes("Note 200, _prisma_migrations 2")]).toEqual([0, true]);
+    },
+    TEST_MS,
+  );
 });
 
 function startApp(project: Project, url: string, port: number) {
@@ -68,13 +81,15 @@ async function answers(address: string): Promise<boolean> {
   return response?.ok === true;
 }
 
-/** A copy, so that nothing is left in the example, and nothing that was left there is used. */
+/** In a copy of this repository, so that nothing is left in the example, and nothing that was left there is used. */
 function installExample(): Project {
-  const directory = temporaryDirectory();
-  cpSync(EXAMPLE, directory, {
-    recursive: true,
-    filter: (path) => !/\/(node_modules|dist|generated)$/.test(path),
-  });
+  const copy = temporaryDirectory();
+  for (const path of ["package.json", "lib", "scripts", "examples"]) {
+    const filter = (from: string) => !/\/examples\/nestjs\/(node_modules|dist|bin|src\/generated)$/.test(from);
+    cpSync(join(ROOT, path), join(copy, path), { recursive: true, filter });
+  }
+  symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
+  const directory = join(copy, "examples", "nestjs");
   for (const args of [
     ["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
     ["run", "build"],
