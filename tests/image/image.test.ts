@@ -1,0 +1,270 @@
+/**
+ * The images of examples/docker, built as they are and run by a real Docker engine, on the musl stand-in for their base
+ * image: see standin.ts for what that is and is not. Needs root and an engine: `IMAGE_TESTS=1`, which `.ci/run` sets
+ * where it has both.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { chmodSync, cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { freePort } from "../../scripts/support/private-cluster.ts";
+import { type Cluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
+import { until } from "../support/project.ts";
+import { type Engine, startEngine } from "./engine.ts";
+import { makeStandin, STANDIN_CHANGES } from "./standin.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const EXAMPLE = join(ROOT, "examples/nestjs");
+const IMAGES = { notes: "Dockerfile", "notes-bundle": "Dockerfile.bundle" };
+const PROGRAMS = {
+  "prisma-safe-deploy-linux-x64-musl": "deploy",
+  "deploy.js": "deploy.js",
+  "health-check.js": "health-check.js",
+};
+const BASE_IMAGE = "node:26-alpine";
+const PASSWORD = "pass w%rd";
+const OWNER = 1001;
+const PREPARE_MS = 1_200_000;
+const TEST_MS = 180_000;
+
+/** As little as an image can be given. */
+const HARDENED = [
+  "--read-only",
+  "--tmpfs=/tmp",
+  "--cap-drop=ALL",
+  "--security-opt=no-new-privileges",
+  "--pids-limit=100",
+];
+
+const FAILING = { "20260701090000_wrong": 'ALTER TABLE "Note" ADD COLUMN "tag" TEXT;\nSELECT nothing;\n' };
+
+let engine: Engine;
+let cluster: Cluster;
+
+describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in", () => {
+  beforeAll(async () => {
+    const root = temporaryDirectory();
+    await makeStandin(root);
+    engine = await startEngine();
+    await engine.importImage(root, BASE_IMAGE, STANDIN_CHANGES);
+    cluster = await startCluster({ tcp: true, auth: "scram-sha-256", password: PASSWORD });
+    await buildImages();
+  }, PREPARE_MS);
+
+  afterAll(async () => {
+    await engine?.remove();
+    await cluster?.remove();
+  }, TEST_MS);
+
+  afterEach(async () => {
+    const ids = await engine.docker("ps", "-aq");
+    if (ids !== "") await engine.docker("rm", "-fv", ...ids.split("\n"));
+  });
+
+  test.each(Object.keys(IMAGES))("%s: says what an orchestrator reads", async (image) => {
+    const { Config: config } = JSON.parse(await engine.docker("image", "inspect", image, "--format", "{{json .}}"));
+    expect(config).toMatchObject({
+      User: `${OWNER}:${OWNER}`,
+      Entrypoint: ["deploy", "--"],
+      Cmd: ["node", "dist/main.js"],
+      Volumes: { "/app/backups": {} },
+      Healthcheck: { Test: ["CMD", "health-check"] },
+    });
+    expect(JSON.stringify(config)).not.toContain("DATABASE_URL");
+  });
+
+  test.each(Object.keys(IMAGES))(
+    "%s: the first start migrates, the second starts at once, and docker stop reaches the app",
+    async (image) => {
+      const volume = `--volume=backups-of-${image}:/app/backups`;
+      const { name, address } = await start(HARDENED, [volume], { image });
+      await until("the app serves", () => answers(`${address}/notes`));
+      expect(await logs(name)).toContain("마이그레이션이 성공적으로 완료되었습니다.");
+      const processOne = await engine.docker("exec", name, "sh", "-c", "tr '\\0' ' ' < /proc/1/cmdline; id -u");
+      expect(processOne).toBe(`node dist/main.js ${OWNER}`);
+      expect(await engine.docker("exec", name, "ls", "-n", "/app/backups")).toMatch(
+        new RegExp(`^-rw-------\\s+1 ${OWNER}\\s+${OWNER}\\s.*backup_\\d{8}_\\d{6}\\.sql$`, "m"),
+      );
+
+      expect(await stop(name)).toEqual({ exitCode: 0, isKilled: false });
+
+      await engine.docker("start", name);
+      await until("the app serves again", () => answers(`${address}/notes`));
+      const second = (await logs(name)).split("고도화된 배포 프로세스 시작").at(-1);
+      expect(second).toContain("데이터베이스 스키마가 최신 상태입니다.");
+      const backups = await engine.docker("exec", name, "sh", "-c", "ls /app/backups/*.sql");
+      expect(backups.split("\n")).toHaveLength(1);
+      await engine.docker("rm", "-fv", name);
+
+      const other = await start([], [volume, "--entrypoint=ls"], { command: ["/app/backups"] });
+      expect(await engine.docker("wait", other.name)).toBe("0");
+      expect(await logs(other.name)).toContain(backups.replace("/app/backups/", ""));
+    },
+    TEST_MS,
+  );
+
+  test.each(Object.keys(IMAGES))(
+    "%s: a migration that fails ends with 5, the database is as it was, and the app never runs",
+    async (image) => {
+      const first = await start(HARDENED, [], { image });
+      await until("the app serves", () => answers(`${first.address}/health`));
+      const before = await readSchema(first.database);
+
+      const { name } = await start(HARDENED, mountMigrations(FAILING), { image, database: first.database });
+      expect(await engine.docker("wait", name)).toBe("5");
+      const printed = await logs(name);
+      expect(printed).toContain("❌ 마이그레이션 실패!");
+      expect(printed).toContain("❌ 배포 실패. 수동 확인이 필요합니다.");
+      expect(printed).not.toContain("Nest");
+      expect(printed).not.toContain(PASSWORD);
+      expect(printed).not.toContain(encodeURIComponent(PASSWORD));
+      expect(await readSchema(first.database)).toBe(before);
+    },
+    TEST_MS,
+  );
+
+  test(
+    "docker stop during a migration rolls it back",
+    async () => {
+      const flag = makeFlagPath(cluster);
+      const migrations = { "20260701090000_slow": `CREATE TABLE "slow" ();\n${waitForFile(flag)}` };
+      const { name, database } = await start(HARDENED, mountMigrations(migrations));
+      await until("it migrates", async () => (await readAtGate(cluster, database)) !== "");
+      expect(await stop(name)).toEqual({ exitCode: 143, isKilled: false });
+      expect(await readAtGate(cluster, database)).toBe("");
+      expect(await readSchema(database)).toBe("");
+    },
+    TEST_MS,
+  );
+
+  test(
+    "while it deploys it is alive and not ready, then healthy",
+    async () => {
+      const flag = makeFlagPath(cluster);
+      const migrations = { "20260701090000_slow": waitForFile(flag) };
+      const { name, database } = await start(HARDENED, [...mountMigrations(migrations), ...QUICK_CHECKS]);
+      await until("it migrates", async () => (await readAtGate(cluster, database)) !== "");
+      const live = await engine.tryDocker("exec", name, "health-check", "--live");
+      expect([live.exitCode, live.stdout.includes("20260701090000_slow")]).toEqual([0, true]);
+      expect((await engine.tryDocker("exec", name, "health-check")).exitCode).toBe(1);
+      expect(await readHealth(name)).toBe("starting");
+
+      writeFileSync(flag, "");
+      await until("it is healthy", async () => (await readHealth(name)) === "healthy");
+      expect((await engine.tryDocker("exec", name, "health-check", "--live")).exitCode).toBe(0);
+    },
+    TEST_MS,
+  );
+
+  test(
+    "its health follows the database's",
+    async () => {
+      const { name, address } = await start(HARDENED, QUICK_CHECKS);
+      await until("it is healthy", async () => (await readHealth(name)) === "healthy");
+      await cluster.stop();
+      await until("it is unhealthy", async () => (await readHealth(name)) === "unhealthy");
+      expect(await answers(`${address}/health`)).toBe(true);
+      const log = JSON.parse(await engine.docker("inspect", name, "--format", "{{json .State.Health.Log}}"));
+      expect(log.at(-1)).toMatchObject({ ExitCode: 1 });
+      expect(JSON.stringify(log)).not.toContain(PASSWORD);
+      await cluster.start();
+      await until("it is healthy again", async () => (await readHealth(name)) === "healthy");
+    },
+    TEST_MS,
+  );
+});
+
+/** The timing of the image is for real life. The check itself stays as the image has it. */
+const QUICK_CHECKS = ["--health-interval=1s", "--health-retries=2", "--health-start-period=1h"];
+
+/** The context is a copy, so that the programs need not lie in the example's folder. */
+async function buildImages(): Promise<void> {
+  const context = temporaryDirectory();
+  cpSync(EXAMPLE, context, { recursive: true, filter: (path) => !/\/(node_modules|dist|generated|bin)$/.test(path) });
+  const built = spawnSync(process.execPath, ["scripts/build.ts", "--target", "linux-x64-musl"], {
+    cwd: ROOT,
+    encoding: "utf8",
+  });
+  if (built.status !== 0) throw new Error(built.stderr);
+  mkdirSync(join(context, "bin"));
+  for (const [made, name] of Object.entries(PROGRAMS)) cpSync(join(ROOT, "dist", made), join(context, "bin", name));
+  for (const [image, file] of Object.entries(IMAGES)) {
+    const dockerfile = join(ROOT, "examples/docker", file);
+    await engine.docker("build", "--network=host", "--file", dockerfile, "--tag", image, context);
+  }
+}
+
+interface Started {
+  readonly name: string;
+  readonly port: number;
+  readonly address: string;
+  readonly database: string;
+}
+
+interface RunChoices {
+  readonly database?: string;
+  readonly command?: readonly string[];
+  readonly image?: string;
+}
+
+let started = 0;
+
+/** Starts a container of the image, with a fresh database unless one is named. */
+async function start(
+  hardening: readonly string[],
+  options: readonly string[] = [],
+  { database, command = [], image = "notes" }: RunChoices = {},
+): Promise<Started> {
+  const name = `notes-${++started}`;
+  const port = await freePort();
+  const used = database ?? (await cluster.createDatabase());
+  const environment = {
+    DATABASE_URL: cluster.url(used),
+    PORT: String(port),
+    HEALTH_URL: `http://localhost:${port}/health`,
+  };
+  const variables = Object.entries(environment).map(([key, value]) => `--env=${key}=${value}`);
+  const args = ["run", "--detach", "--network=host", `--name=${name}`, ...hardening, ...variables, ...options];
+  await engine.docker(...args, image, ...command);
+  return { name, port, address: `http://127.0.0.1:${port}`, database: used };
+}
+
+/** A release with more migrations: the folder of the example and these, over that of the image. */
+function mountMigrations(migrations: Readonly<Record<string, string>>): string[] {
+  const folder = temporaryDirectory();
+  cpSync(join(EXAMPLE, "prisma/migrations"), folder, { recursive: true });
+  for (const [name, sql] of Object.entries(migrations)) {
+    mkdirSync(join(folder, name));
+    writeFileSync(join(folder, name, "migration.sql"), sql);
+  }
+  chmodSync(folder, 0o755);
+  return [`--volume=${folder}:/app/prisma/migrations:ro`];
+}
+
+async function stop(name: string): Promise<{ exitCode: number; isKilled: boolean }> {
+  await engine.docker("stop", "-t", "60", name);
+  const exitCode = Number(await engine.docker("inspect", name, "--format", "{{.State.ExitCode}}"));
+  return { exitCode, isKilled: exitCode === 137 };
+}
+
+async function logs(name: string): Promise<string> {
+  const { stdout, stderr } = await engine.tryDocker("logs", name);
+  return stdout + stderr;
+}
+
+async function readHealth(name: string): Promise<string> {
+  return await engine.docker("inspect", name, "--format", "{{.State.Health.Status}}");
+}
+
+async function readSchema(database: string): Promise<string> {
+  const columns = "SELECT table_name, column_name, data_type FROM information_schema.columns";
+  const rows = 'SELECT migration_name, finished_at FROM "_prisma_migrations"';
+  const shown = await cluster.psql(database, `${columns} WHERE table_schema = 'public' ORDER BY 1, 2`);
+  return shown.includes("_prisma_migrations") ? `${shown}\n${await cluster.psql(database, rows)}` : shown;
+}
+
+async function answers(address: string): Promise<boolean> {
+  const response = await fetch(address).catch(() => undefined);
+  return response?.ok === true;
+}
