@@ -1,11 +1,21 @@
 /** Deploys by the real Prisma CLI that fail, hang or are told to stop: the rows decide, and the ladder puts things right. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type Cluster, sharedCluster } from "../support/cluster.ts";
+import { type Cluster, sharedCluster, temporaryDirectory } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
 import { type PrismaVersion, preparePrismaProject, skipsPrisma, writeMigrations } from "../support/prisma-cli.ts";
-import { type DeployRun, type Project, type RunningDeploy, runDeploy, startDeploy, until } from "../support/project.ts";
+import {
+  type DeployRun,
+  makeProject,
+  type Project,
+  type RunningDeploy,
+  runDeploy,
+  startDeploy,
+  until,
+} from "../support/project.ts";
+import { expectRefused } from "../support/refusal.ts";
 
 setDefaultTimeout(300_000);
 
@@ -115,6 +125,25 @@ describe.skipIf(skipsPrisma("deploy/prisma-engine.test.ts")).each([6, 7] as cons
     expect(performance.now() - startedMs).toBeLessThan(LONGEST_MS);
     expect(() => process.kill(cli, 0)).toThrow("ESRCH");
   });
+});
+
+test("where there is no CLI nothing is downloaded and nothing touched", async () => {
+  const cluster = await sharedCluster();
+  const database = await cluster.createDatabase();
+  const project = makeProject(BASE);
+  const bin = temporaryDirectory();
+  const called = join(bin, "called");
+  for (const name of ["npx", "npm", "bunx", "pnpm", "yarn"]) {
+    writeFileSync(join(bin, name), `#!/bin/sh\necho "$0 $*" >>'${called}'\n`, { mode: 0o755 });
+  }
+  const run = await runDeploy(project, {
+    url: cluster.url(database),
+    args: ["--migrate-engine", "prisma", ...APP],
+    environment: { PATH: `${bin}:${process.env.PATH}` },
+  });
+  expectRefused(run, { exitCode: 4, code: "PRISMA_CLI_NOT_FOUND", shows: ["MIGRATE_ENGINE"] });
+  expect(existsSync(called)).toBe(false);
+  expect(await cluster.psql(database, "SELECT count(*) FROM pg_class WHERE relnamespace = 2200")).toBe("0");
 });
 
 /** 0 where there is none. */

@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { sharedCluster, startCluster } from "../support/cluster.ts";
-import { makeProject, runDeploy } from "../support/project.ts";
+import { makeProject, runDeploy, startDeploy } from "../support/project.ts";
 
 setDefaultTimeout(600_000);
 
@@ -11,6 +11,14 @@ function numbered(count: number, make: (number: number) => string): Record<strin
   const names = Array.from({ length: count }, (_, at) => String(at + 1).padStart(4, "0"));
   return Object.fromEntries(names.map((name) => [`${name}_step`, make(Number(name))]));
 }
+
+/** Far longer than any deadline of a query, and than a network's patience with silence. It runs beside the other tests. */
+const longDeploy = (async () => {
+  const cluster = await sharedCluster();
+  const database = await cluster.createDatabase();
+  const project = makeProject({ "1_long": "CREATE TABLE t (a int);\nSELECT pg_sleep(90);\n" });
+  return startDeploy(project, { url: cluster.url(database) });
+})();
 
 test("1,000 pending migrations are one transaction", async () => {
   const cluster = await sharedCluster();
@@ -124,6 +132,12 @@ test("one migration that needs more locks than there is room for fails whole, an
   } finally {
     await cluster.remove();
   }
+});
+
+test("a migration that runs for minutes: no deadline of ours ends it", async () => {
+  const run = await (await longDeploy).ended;
+  expect(run.exitCode, run.stderr).toBe(0);
+  expect(run.stderr).toContain("진행 중: 1_long (1/1), 1m 2");
 });
 
 function readManifests(directory: string): unknown[] {
