@@ -155,6 +155,8 @@ export type Warning =
     }
   | { readonly about: "normalisation"; readonly names: readonly string[] }
   | { readonly about: "empty-folder"; readonly path: string }
+  /** A file of the project names another folder than ours. */
+  | { readonly about: "other-folder"; readonly path: string; readonly named: string; readonly namedBy: string }
   | {
       readonly about: "non-atomic";
       readonly migrations: readonly string[];

@@ -52,8 +52,20 @@ export async function prepareDeploy(
   const engine = await prepareEngine(scripts, server, settings, environment);
   const tools = await findTools(server.versionNumber);
   const folder = await checkBackupFolder(session, settings);
-  const warnings = [...segmentWarnings(engine.segments), ...connectionWarnings(session, settings), ...folder.warnings];
+  const warnings = [
+    ...(await otherFolderWarnings(settings)),
+    ...segmentWarnings(engine.segments),
+    ...connectionWarnings(session, settings),
+    ...folder.warnings,
+  ];
   return { plan, server, scripts, ...engine, tools, room: folder.room, warnings };
+}
+
+/** Prisma's CLI would run what is in another folder: ours may be one that was left behind. */
+async function otherFolderWarnings({ migrationsDirectory: path }: OperationSettings): Promise<Warning[]> {
+  const { findNamedDirectory } = await import("./migrations/project-hints.ts");
+  const named = findNamedDirectory(".", path);
+  return named === undefined ? [] : [{ about: "other-folder", path, named: named.path, namedBy: named.namedBy }];
 }
 
 async function requireFenceRights(session: Session): Promise<void> {

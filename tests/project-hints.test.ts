@@ -1,11 +1,18 @@
 /** Where a project's own files say that its migrations and its connection string are, without running any of its code. */
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { addHints, findMigrationsDirectories, findUrlVariable } from "../lib/cli/project-hints.ts";
 import { DeployError } from "../lib/errors.ts";
-import { temporaryDirectory } from "./support/cluster.ts";
+import {
+  addHints,
+  findMigrationsDirectories,
+  findNamedDirectory,
+  findUrlVariable,
+} from "../lib/migrations/project-hints.ts";
+import { sharedCluster, temporaryDirectory } from "./support/cluster.ts";
 import { makeProject, runDeploy } from "./support/project.ts";
+
+setDefaultTimeout(120_000);
 
 /** Files by their path; a path that ends in `/` is a migration's folder. */
 type Files = Readonly<Record<string, string>>;
@@ -159,6 +166,36 @@ describe("the variable of the connection string", () => {
       fields: { host: "db", port: 6432, direct: { path, variable: "UNPOOLED" } },
     });
     expect(addHints(pooler, makeFiles({}))).toEqual(pooler);
+  });
+});
+
+describe("another folder than ours", () => {
+  const files = {
+    "prisma.config.ts": 'export default { migrations: { path: "db/history" } }',
+    "db/history/1_a/": "",
+    "prisma/schema.prisma": SCHEMA,
+    "prisma/migrations/1_a/": "",
+  };
+
+  test("is told where a file names it, and is there", () => {
+    const directory = makeFiles(files);
+    expect(findNamedDirectory(directory, "prisma/migrations")).toEqual({
+      path: "db/history",
+      namedBy: "prisma.config.ts",
+    });
+    expect(findNamedDirectory(directory, "./db/history/")).toBeUndefined();
+    expect(findNamedDirectory(directory, join(directory, "db/history"))).toBeUndefined();
+    const { "db/history/1_a/": _, ...withoutIt } = files;
+    expect(findNamedDirectory(makeFiles(withoutIt), "prisma/migrations")).toBeUndefined();
+  });
+
+  test("is said before it is migrated from ours", async () => {
+    const cluster = await sharedCluster();
+    const place = { ...makeProject(), directory: makeFiles(files) };
+    const url = cluster.url(await cluster.createDatabase());
+    const run = await runDeploy(place, { url, args: ["--lang", "en"] });
+    expect(run.exitCode).toBe(0);
+    expect(run.stderr).toContain("prisma.config.ts leads the CLI of Prisma to another folder: db/history");
   });
 });
 

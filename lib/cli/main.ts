@@ -53,7 +53,7 @@ export async function main(argv: readonly string[], environment: Environment): P
     }
     return await runDeploy(settings, environment, console);
   } catch (error) {
-    const { addHints } = await import("./project-hints.ts");
+    const { addHints } = await import("../migrations/project-hints.ts");
     return console.stop(addHints(error, process.cwd()));
   }
 }

@@ -229,6 +229,9 @@ export const en: Messages = {
       "The history has names that differ only in Unicode normalisation. They count as different migrations.",
       ...formatList(names),
     ],
+    "other-folder": ({ path, named, namedBy }) => [
+      `${namedBy} leads the CLI of Prisma to another folder: ${named} (this deploy: ${path}, --migrations-dir)`,
+    ],
     "empty-folder": ({ path }) => [`The migrations folder is empty: ${path}`],
     "non-atomic": ({ migrations, reasons }) => [
       `PostgreSQL does not allow one transaction for: ${migrations.join(", ")}`,

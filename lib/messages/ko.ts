@@ -210,6 +210,9 @@ export const ko: Messages = {
       "유니코드 정규화만 다른 이름이 적용 이력에 있습니다. 다른 마이그레이션으로 취급합니다.",
       ...formatList(names),
     ],
+    "other-folder": ({ path, named, namedBy }) => [
+      `Prisma CLI가 쓰는 폴더가 다릅니다: ${named} (${namedBy}). 이 배포의 폴더: ${path} (--migrations-dir)`,
+    ],
     "empty-folder": ({ path }) => [`마이그레이션 폴더가 비어 있습니다: ${path}`],
     "non-atomic": ({ migrations, reasons }) => [
       `PostgreSQL이 하나의 트랜잭션을 허용하지 않는 마이그레이션: ${migrations.join(", ")}`,

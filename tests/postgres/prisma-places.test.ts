@@ -5,7 +5,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { findMigrationsDirectories } from "../../lib/cli/project-hints.ts";
+import { findMigrationsDirectories } from "../../lib/migrations/project-hints.ts";
 import { sharedCluster } from "../support/cluster.ts";
 import { type PrismaVersion, preparePrismaProject, skipsPrisma, writeMigrations } from "../support/prisma-cli.ts";
 import { parsePrismaStatus } from "../support/prisma-status.ts";

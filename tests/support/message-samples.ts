@@ -104,6 +104,7 @@ export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout
     { about: "order", bytes: two, prisma: two, followed: "prisma" },
   ],
   normalisation: [{ about: "normalisation", names: two }],
+  "other-folder": [{ about: "other-folder", path: VALUE, named: VALUE, namedBy: VALUE }],
   "empty-folder": [{ about: "empty-folder", path: VALUE }],
   "non-atomic": [
     {

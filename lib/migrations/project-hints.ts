@@ -5,7 +5,7 @@
  * beside it (5), and wherever `migrations.path` of `prisma.config` says (6.12 and later).
  */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { dirname, join, normalize } from "node:path";
+import { dirname, join, normalize, resolve } from "node:path";
 import { DeployError, hasCode, type MigrationsDirectoryHint, type SettingProblem } from "../errors.ts";
 
 const CONFIG_EXTENSIONS = ["ts", "mts", "cts", "js", "mjs", "cjs"];
@@ -64,6 +64,21 @@ export function findMigrationsDirectories(directory: string): MigrationsDirector
       seen.add(path);
       return true;
     });
+}
+
+/** The folder that a file of the project leads Prisma's CLI to, where it is another one than ours. Never throws. */
+export function findNamedDirectory(
+  directory: string,
+  ours: string,
+): { readonly path: string; readonly namedBy: string } | undefined {
+  try {
+    const [first] = findMigrationsDirectories(directory);
+    if (first?.namedBy === undefined || resolve(directory, first.path) === resolve(directory, ours)) return undefined;
+    return { path: first.path, namedBy: first.namedBy };
+  } catch {
+    // A file that can't be read gives no hint.
+    return undefined;
+  }
 }
 
 /**
