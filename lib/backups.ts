@@ -3,6 +3,7 @@ import { pruneBackups } from "./backup/prune.ts";
 import { checkRoom, readOwner } from "./backup/room.ts";
 import type { Backup } from "./backup/store.ts";
 import { DeployError, isDeployError } from "./errors.ts";
+import { readNeededBackups } from "./journal/store.ts";
 import { withDeployLock } from "./locked.ts";
 import { readMigrationNames } from "./migrations/folder.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
@@ -74,7 +75,7 @@ export interface PrunedNow {
 export async function pruneNow(context: OperationContext, { dryRun }: { dryRun: boolean }): Promise<PrunedNow> {
   const { settings } = context;
   const { backupDirectory, backupRetentionDays: retentionDays, backupMinimumKeep: keepMinimum } = settings;
-  const policy = { retentionDays, keepMinimum, justTaken: undefined, neededBy: [] };
+  const policy = { retentionDays, keepMinimum, justTaken: undefined, neededBy: readNeededBackups(backupDirectory) };
   if (dryRun) {
     const session = await makeDatabase(settings.target).open("prune");
     const owner = await readOwner(session).finally(() => session.close());

@@ -290,13 +290,14 @@ class DatabaseOperations implements DeployOperations {
 
   async prune(backup: Backup): Promise<void> {
     const { pruneBackups } = await import("./backup/prune.ts");
+    const { readNeededBackups } = await import("./journal/store.ts");
     const { removeLeftovers } = await import("./restore/leftovers.ts");
     const { backupDirectory, backupRetentionDays, backupMinimumKeep } = this.#context.settings;
     const policy = {
       retentionDays: backupRetentionDays,
       keepMinimum: backupMinimumKeep,
       justTaken: backup.manifest.id,
-      neededBy: [],
+      neededBy: readNeededBackups(backupDirectory),
     };
     const { paths, kept } = await pruneBackups(backupDirectory, backup.manifest, policy, new Date());
     const leftovers = await removeLeftovers(backupDirectory, new Date());

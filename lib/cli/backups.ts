@@ -3,6 +3,7 @@ import { checkBackup, findTargets, readTextBytes } from "../backup/check.ts";
 import { makeListing } from "../backup/listing.ts";
 import { listAllBackups } from "../backup/store.ts";
 import { makeDataProgress, type Report } from "../events.ts";
+import { readNeededBackups } from "../journal/store.ts";
 import type { Messages } from "../messages/messages.ts";
 import type { OperationContext } from "../operations.ts";
 import { renderChecks, renderListing, renderPruned } from "../report/backups.ts";
@@ -36,7 +37,8 @@ export async function runPrune(
 /** Works on files alone: when backups are needed the database may be down. */
 export async function runBackups(settings: OfflineSettings, messages: Messages, now: Date): Promise<CommandResult> {
   const { backupDirectory, backupRetentionDays, backupMinimumKeep, json } = settings;
-  const policy = { retentionDays: backupRetentionDays, keepMinimum: backupMinimumKeep, neededBy: [] };
+  const neededBy = readNeededBackups(backupDirectory);
+  const policy = { retentionDays: backupRetentionDays, keepMinimum: backupMinimumKeep, neededBy };
   const list = makeListing(await listAllBackups(backupDirectory), policy, now);
   return { text: json ? JSON.stringify(list) : renderListing(list, backupDirectory, messages), exitCode: 0 };
 }

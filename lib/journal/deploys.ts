@@ -193,15 +193,25 @@ function isSameList(one: readonly JournalMigration[], other: readonly JournalMig
 }
 
 /**
- * Ids of backups that a failure may still need: since the last success, those of deploys that a person has to look at or
- * that were killed, and that of the last failure, which the next try uses again.
+ * Ids of backups that a failure may still need: since the last success on each database, those of deploys that a person
+ * has to look at or that were killed, and that of the last failure, which the next try uses again.
  *
- * @param deploys those of one database, in order
+ * @param deploys those of a whole journal, in order
  */
 export function listNeededBackups(deploys: readonly JournaledDeploy[]): string[] {
-  const lastSuccess = deploys.findLastIndex(({ end }) => end?.outcome === "deployed");
-  const since = deploys.slice(lastSuccess + 1);
-  const isOpen = ({ end }: JournaledDeploy) => end === undefined || end.outcome === "unresolved";
-  const needed = since.filter((deploy) => isOpen(deploy) || deploy === since.at(-1));
+  const needed = [...groupByOwner(deploys).values()].flatMap((own) => {
+    const since = own.slice(own.findLastIndex(({ end }) => end?.outcome === "deployed") + 1);
+    const isOpen = ({ end }: JournaledDeploy) => end === undefined || end.outcome === "unresolved";
+    return since.filter((deploy) => isOpen(deploy) || deploy === since.at(-1));
+  });
   return [...new Set(needed.flatMap(({ backup }) => (backup === undefined ? [] : [backup])))];
+}
+
+function groupByOwner(deploys: readonly JournaledDeploy[]): Map<string, JournaledDeploy[]> {
+  const groups = new Map<string, JournaledDeploy[]>();
+  for (const deploy of deploys) {
+    const key = JSON.stringify([deploy.systemIdentifier, deploy.database]);
+    groups.set(key, [...(groups.get(key) ?? []), deploy]);
+  }
+  return groups;
 }

@@ -6,6 +6,7 @@ import { closeSync, existsSync, fstatSync, fsyncSync, openSync, readFileSync, re
 import { dirname, join } from "node:path";
 import { DeployError } from "../errors.ts";
 import { describeSystemError, isNoSpace } from "../system/files.ts";
+import { listDeploys, listNeededBackups } from "./deploys.ts";
 import { formatLine, type JournalLine, type JournalOwner, type JournalStep, parseLines } from "./lines.ts";
 
 export const JOURNAL_NAME = "journal.jsonl";
@@ -55,6 +56,11 @@ export function readJournal(directory: string): JournalLine[] {
   } catch {
     return [];
   }
+}
+
+/** Ids of the folder's backups that a failure of any database may still need. */
+export function readNeededBackups(directory: string): string[] {
+  return listNeededBackups(listDeploys(readJournal(directory)));
 }
 
 /** O_APPEND and one write: lines of other deploys, which may use the same folder, are never mixed with it. */
