@@ -18,7 +18,14 @@ export type Event =
       readonly segments: readonly SegmentSummary[];
     }
   | { readonly kind: "backup-started"; readonly format: "plain" | "custom"; readonly reasons: readonly RestoreReason[] }
-  | { readonly kind: "backup-finished"; readonly path: string; readonly sizeBytes: number; readonly durationMs: number }
+  | {
+      readonly kind: "backup-finished";
+      readonly path: string;
+      readonly sizeBytes: number;
+      readonly durationMs: number;
+      /** It is that of an earlier deploy, read again in full, and nothing has changed since. */
+      readonly isReused?: boolean;
+    }
   | { readonly kind: "migration-started"; readonly engine: "native" | "prisma" }
   | { readonly kind: "migration-finished"; readonly applied: readonly string[]; readonly durationMs: number }
   | { readonly kind: "prune-started" }

@@ -26,6 +26,7 @@ import { writeMarkFile } from "./restore/mark-file.ts";
 import { chooseRestore, type RestorePlan } from "./restore/plan.ts";
 import { judgeProof, type OwnWork, readEvidence } from "./restore/proof.ts";
 import { readSwapFacts } from "./restore/swap-facts.ts";
+import type { ReusedBackup } from "./reuse.ts";
 import { VERSION } from "./version.ts";
 
 /** What a deploy may come back to, and what it did itself since then. */
@@ -76,11 +77,13 @@ export async function takeRecoveryPoint(
     const objection = prepared.cli === undefined ? objectionTo(prepared.segments, point, settings) : undefined;
     if (objection !== undefined) throw objection;
     signal.throwIfAborted();
-    const backup = await backUp(database, { ...point, journal }, prepared, history, context).catch((cause) => {
-      if (isDeployError(cause)) journal.note(makeEndStep({ kind: "stopped", error: cause }, false));
-      throw cause;
-    });
-    return watchSessions(database, { ...point, journal, backup });
+    const backedUp = await backUp(database, session, { ...point, journal }, prepared, history, context).catch(
+      (cause) => {
+        if (isDeployError(cause)) journal.note(makeEndStep({ kind: "stopped", error: cause }, false));
+        throw cause;
+      },
+    );
+    return watchSessions(database, { ...point, journal, ...backedUp });
   } finally {
     await coordinator.close();
   }
@@ -89,21 +92,21 @@ export async function takeRecoveryPoint(
 /** A verified backup of the marked state, with the mark beside it. */
 async function backUp(
   database: Database,
+  session: Session,
   point: Omit<RecoveryPoint, "backup">,
   prepared: Prepared,
   history: History,
   context: OperationContext,
-): Promise<Backup> {
-  const { journal, mark, restorePlan } = point;
+): Promise<Pick<RecoveryPoint, "backup" | "mark">> {
+  const { journal, restorePlan } = point;
   const { settings, tell } = context;
   const migrations = prepared.scripts.map(({ name, checksum }) => ({ name, checksum }));
   journal.record({ step: "begun", program: VERSION, engine: settings.migrateEngine, migrations });
   const reasons = restorePlan.format === "custom" ? restorePlan.why : [];
   tell({ kind: "backup-started", format: restorePlan.format, reasons });
-  const { tools, room, plan } = prepared;
-  const onClaimed = (id: string) => journal.record({ step: "backing-up", backup: id });
-  const source = { mark, format: restorePlan.format, tools, room, history, precedes: plan.pending, onClaimed };
-  const backup = await takeMarkedBackup(database, source, context);
+  const reused = await reuseBackup(session, point, prepared, context);
+  const mark = reused === undefined ? point.mark : { ...point.mark, content: reused.content };
+  const backup = reused?.backup ?? (await takeNewBackup(database, point, prepared, history, context));
   await writeMarkFile(settings.backupDirectory, {
     version: 1,
     deploy: journal.deploy,
@@ -111,10 +114,45 @@ async function backUp(
     mark,
     rows: history.rows,
     historySchema: history.schema ?? null,
-    pending: plan.pending,
+    pending: prepared.plan.pending,
   });
-  journal.record({ step: "backed-up", backup: backup.manifest.id, isReused: false });
-  return backup;
+  journal.record({ step: "backed-up", backup: backup.manifest.id, isReused: reused !== undefined });
+  return { backup, mark };
+}
+
+async function takeNewBackup(
+  database: Database,
+  { mark, restorePlan, journal }: Omit<RecoveryPoint, "backup">,
+  { tools, room, plan }: Prepared,
+  history: History,
+  context: OperationContext,
+): Promise<Backup> {
+  const onClaimed = (id: string) => journal.record({ step: "backing-up", backup: id });
+  const source = { mark, format: restorePlan.format, tools, room, history, precedes: plan.pending, onClaimed };
+  return await takeMarkedBackup(database, source, context);
+}
+
+async function reuseBackup(
+  session: Session,
+  { mark, restorePlan }: Pick<RecoveryPoint, "mark" | "restorePlan">,
+  prepared: Prepared,
+  { settings, signal, tell }: OperationContext,
+): Promise<ReusedBackup | undefined> {
+  const { findReusable } = await import("./reuse.ts");
+  const startedMs = performance.now();
+  const reused = await findReusable(session, mark, {
+    directory: settings.backupDirectory,
+    owner: prepared.room.owner,
+    format: restorePlan.format,
+    pgRestore: prepared.tools.pgRestore,
+    mayBeRestored: !isOneTransaction(prepared),
+    signal,
+  });
+  if (reused === undefined) return undefined;
+  const { path, manifest } = reused.backup;
+  const durationMs = performance.now() - startedMs;
+  tell({ kind: "backup-finished", path, sizeBytes: manifest.sizeBytes, durationMs, isReused: true });
+  return reused;
 }
 
 /** From now on the number of our sessions is on the disk: a run that comes after a kill needs it for its proof. */
@@ -129,12 +167,15 @@ export function watchSessions(database: Database, point: RecoveryPoint): Recover
 }
 
 /** A plan that is one transaction has nothing to restore, so only others show whether they could be. */
-function summariseRestore({ segments, cli }: Prepared, plan: RestorePlan) {
-  const isOneTransaction = cli === undefined && segments.every(({ mode }) => mode === "atomic");
-  if (isOneTransaction) return { rungs: ["rollback" as const], reasons: [], swapReasons: [] };
-  const engineRungs = cli === undefined ? (["rollback"] as const) : [];
+function summariseRestore(prepared: Prepared, plan: RestorePlan) {
+  if (isOneTransaction(prepared)) return { rungs: ["rollback" as const], reasons: [], swapReasons: [] };
+  const engineRungs = prepared.cli === undefined ? (["rollback"] as const) : [];
   const reasons = plan.rungs.length > 0 ? [] : plan.reasonsNot;
   return { rungs: [...engineRungs, ...plan.rungs], reasons, swapReasons: plan.swapReasonsNot };
+}
+
+function isOneTransaction({ segments, cli }: Prepared): boolean {
+  return cli === undefined && segments.every(({ mode }) => mode === "atomic");
 }
 
 /** A plan that could leave half a migration is refused where nothing could restore it, unless that was accepted. */

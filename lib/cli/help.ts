@@ -23,6 +23,7 @@ export function makeHelp(language: Language): string {
     ["deploy baseline", commandHelp.baseline],
     ["deploy backup", commandHelp.backup],
     ["deploy backups", commandHelp.backups],
+    ["deploy history", commandHelp.history],
     ["deploy verify", commandHelp.verify],
     ["deploy prune", commandHelp.prune],
     ["health-check", commandHelp.healthCheck],

@@ -40,6 +40,10 @@ export async function main(argv: readonly string[], environment: Environment): P
   try {
     if (request.help) return await printHelp(request.language);
     if (request.version) return printLine(VERSION_LINE);
+    if (request.command === "history") {
+      const { runHistory } = await import("./history.ts");
+      return printLine(runHistory(request.offlineSettings(), messages));
+    }
     if (request.command === "backups" || request.command === "verify") {
       return await runOffline(request.offlineSettings(), console, messages);
     }

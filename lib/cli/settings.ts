@@ -9,7 +9,17 @@ import { type Arguments, parseArguments } from "./arguments.ts";
 import type { SettingTable } from "./setting-table.ts";
 import { flagsOf, resolveSettings } from "./setting-table.ts";
 
-export const COMMANDS = ["status", "plan", "resolve", "baseline", "backup", "backups", "verify", "prune"] as const;
+export const COMMANDS = [
+  "status",
+  "plan",
+  "resolve",
+  "baseline",
+  "backup",
+  "backups",
+  "history",
+  "verify",
+  "prune",
+] as const;
 export type CommandName = (typeof COMMANDS)[number] | "deploy";
 
 /** Those that may be followed by a word of their own, such as a file. */

@@ -9,6 +9,7 @@ import { describeDiagnosis } from "./diagnosis.ts";
 import { describeData, formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
 import { hintLines } from "./hints.ts";
 import { enHints } from "./hints-en.ts";
+import { enHistory } from "./history.ts";
 import { describeBlockers, describeHeld, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
 import { enDiagnosis, enResolution, enResolveErrors } from "./resolve-en.ts";
 
@@ -42,9 +43,10 @@ export const en: Messages = {
       "📦 Starting the data backup...",
       ...details(reasons.map((reason) => `pg_dump --format=custom: ${en.reasons[reason]}`)),
     ],
-    "backup-finished": ({ path, sizeBytes, durationMs }) => [
+    "backup-finished": ({ path, sizeBytes, durationMs, isReused = false }) => [
       `✅ PostgreSQL backup finished: ${path}`,
       detail(`${formatBytes(sizeBytes)}, ${formatDuration(durationMs)}, verified in full`),
+      ...(isReused ? [detail("The backup of an earlier deploy: proven that nothing has changed since")] : []),
     ],
     "migration-started": ({ engine }) => [
       "🔄 Starting the migration...",
@@ -652,6 +654,7 @@ export const en: Messages = {
   diagnosis: enDiagnosis,
   resolution: enResolution,
   backups: enBackups,
+  history: enHistory,
 
   settingProblem: describeProblem,
 
@@ -677,6 +680,7 @@ export const en: Messages = {
     plan: "Show what would be done. Nothing is changed.",
     backup: "Take a backup now and verify it in full; prints its path.",
     backups: "List the backups: time, size, format, verified, when they are pruned.",
+    history: "Past deploys: when, what, how long, how each ended, which backup.",
     verify: "Read a backup to its end: a file, latest (default) or all (exit 4: damaged).",
     prune: "Delete old backups by the policy (--dry-run: only show them).",
     healthCheck: "The health check, also as deploy health-check (see its --help).",

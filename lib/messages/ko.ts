@@ -9,6 +9,7 @@ import { describeDiagnosis } from "./diagnosis.ts";
 import { describeData, formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
 import { hintLines } from "./hints.ts";
 import { koHints } from "./hints-ko.ts";
+import { koHistory } from "./history.ts";
 import { describeBlockers, describeHeld, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
 import { koDiagnosis, koResolution, koResolveErrors } from "./resolve-ko.ts";
 
@@ -36,9 +37,10 @@ export const ko: Messages = {
       "📦 데이터 백업을 시작합니다...",
       ...details(reasons.map((reason) => `pg_dump --format=custom: ${ko.reasons[reason]}`)),
     ],
-    "backup-finished": ({ path, sizeBytes, durationMs }) => [
+    "backup-finished": ({ path, sizeBytes, durationMs, isReused = false }) => [
       `✅ PostgreSQL 백업 완료: ${path}`,
       detail(`${formatBytes(sizeBytes)}, ${formatDuration(durationMs)}, 전체 검증됨`),
+      ...(isReused ? [detail("이전 배포의 백업을 다시 사용 (이후 변경이 없음을 증명)")] : []),
     ],
     "migration-started": ({ engine }) => [
       "🔄 마이그레이션을 시작합니다...",
@@ -626,6 +628,7 @@ export const ko: Messages = {
   diagnosis: koDiagnosis,
   resolution: koResolution,
   backups: koBackups,
+  history: koHistory,
 
   settingProblem: describeProblem,
 
@@ -651,6 +654,7 @@ export const ko: Messages = {
     plan: "무엇을 할지 보여 줍니다. 아무것도 바꾸지 않습니다.",
     backup: "지금 백업하고 전체를 검증합니다. 표준 출력에는 백업 파일의 경로만 씁니다.",
     backups: "백업 목록: 시각, 크기, 형식, 검증, 이후 마이그레이션, 삭제 예정",
+    history: "지난 배포: 시각, 마이그레이션, 소요 시간, 결과, 백업",
     verify: "백업을 끝까지 읽어 검증합니다: 파일, latest (기본값), all (4: 손상됨)",
     prune: "보관 정책에 따라 오래된 백업을 삭제합니다 (--dry-run: 보여 주기만 함).",
     healthCheck: "상태 검사: health-check 또는 deploy health-check (--help 참고)",

@@ -13,6 +13,7 @@ import type { BackupWords } from "./backups.ts";
 import type { DiagnosisWords, ResolutionWords } from "./diagnosis.ts";
 import { formatBytes, formatDuration } from "./format.ts";
 import type { HintKind } from "./hints.ts";
+import type { HistoryWords } from "./history.ts";
 
 /** A line of the log; `detail` lines stand indented under the specification's own. */
 export type Line = string | { readonly detail: string };
@@ -43,6 +44,7 @@ export interface Messages {
   /** How `resolve` and `baseline` ended. */
   readonly resolution: ResolutionWords;
   readonly backups: BackupWords;
+  readonly history: HistoryWords;
   readonly settingProblem: (problem: SettingProblem) => string;
   readonly labels: {
     readonly stopped: (summary: string) => string;
@@ -65,6 +67,7 @@ export interface Messages {
     readonly baseline: string;
     readonly backup: string;
     readonly backups: string;
+    readonly history: string;
     readonly verify: string;
     readonly prune: string;
     readonly healthCheck: string;

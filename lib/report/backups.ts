@@ -4,10 +4,10 @@ import type { CheckedBackup } from "../backup/check.ts";
 import type { ListedBackup } from "../backup/listing.ts";
 import { formatBytes } from "../messages/format.ts";
 import type { Messages } from "../messages/messages.ts";
-import { displayWidth, padDisplay, showControls } from "../system/text.ts";
+import { showControls } from "../system/text.ts";
+import { align, formatTime } from "./table.ts";
 
 const INDENT = "   ";
-const GAP = "  ";
 const DAY_MS = 24 * 60 * 60 * 1000;
 
 export function renderListing(list: readonly ListedBackup[], directory: string, messages: Messages): string {
@@ -74,22 +74,4 @@ export interface PrunedToRender {
 export function renderPruned({ deleted, kept, dryRun }: PrunedToRender, { backups: words }: Messages): string {
   const summary = (dryRun ? words.wouldDelete : words.deleted)(deleted.length, kept);
   return [summary, ...deleted.map((path) => `${INDENT}${path}`)].join("\n");
-}
-
-/** `2024-12-19 14:30:22` of ISO 8601 in UTC. */
-function formatTime(at: string): string {
-  return at.slice(0, "2024-12-19T14:30:22".length).replace("T", " ");
-}
-
-function align(rows: readonly (readonly string[])[]): string[] {
-  const widths: number[] = [];
-  for (const row of rows) {
-    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, displayWidth(cell));
-  }
-  return rows.map((row) =>
-    row
-      .map((cell, column) => padDisplay(cell, widths[column] ?? 0))
-      .join(GAP)
-      .trimEnd(),
-  );
 }

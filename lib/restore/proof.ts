@@ -124,7 +124,16 @@ export async function readEvidence(session: Session, mark: MarkedEvidence, own: 
   return { place, presence, counters, transactions };
 }
 
-async function readTransactions(session: Session, mark: MarkedEvidence, own: OwnWork): Promise<ForeignTransactions> {
+/** What has happened to transactions since a mark of this server, ours included. @throws what the session throws */
+export async function readTransactionsSince(session: Session, mark: MarkedEvidence): Promise<ForeignTransactions> {
+  return await readTransactions(session, mark, { transactionIds: [] });
+}
+
+async function readTransactions(
+  session: Session,
+  mark: MarkedEvidence,
+  own: Pick<OwnWork, "transactionIds">,
+): Promise<ForeignTransactions> {
   const query = makeTransactionsQuery(mark.snapshot, own.transactionIds);
   return (await readRow<{ transactions: ForeignTransactions }>(session, query)).transactions;
 }
@@ -193,7 +202,7 @@ function listVoidReasons(presence: Presence): ProofReason[] {
   ];
 }
 
-function isSamePlace(one: Place, other: Place): boolean {
+export function isSamePlace(one: Place, other: Place): boolean {
   return (
     one.databaseOid === other.databaseOid &&
     one.systemIdentifier === other.systemIdentifier &&

@@ -181,7 +181,10 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { kind: "backup-started", format: "plain", reasons: [] },
     { kind: "backup-started", format: "custom", reasons: ["large-objects"] },
   ],
-  "backup-finished": [{ kind: "backup-finished", path: VALUE, sizeBytes: 12_345_678, durationMs: 1800 }],
+  "backup-finished": [
+    { kind: "backup-finished", path: VALUE, sizeBytes: 12_345_678, durationMs: 1800 },
+    { kind: "backup-finished", path: VALUE, sizeBytes: 12_345_678, durationMs: 1800, isReused: true },
+  ],
   "migration-started": [
     { kind: "migration-started", engine: "native" },
     { kind: "migration-started", engine: "prisma" },

@@ -1,0 +1,60 @@
+/**
+ * The backup of an earlier deploy once more: where nothing has changed since, a second one would hold the same. Without
+ * it a container that restarts in a loop, over a migration that fails each time, would fill the disk.
+ */
+import { type Backup, readBackup } from "./backup/store.ts";
+import { verifyBackup } from "./backup/verify.ts";
+import { listDeploys } from "./journal/deploys.ts";
+import { type JournalOwner, selectOwn } from "./journal/lines.ts";
+import { readJournal } from "./journal/store.ts";
+import type { Session } from "./postgres/session.ts";
+import type { ClientTool } from "./postgres/tools.ts";
+import type { Mark } from "./restore/mark.ts";
+import { readMarkFile } from "./restore/mark-file.ts";
+import { readTransactionsSince } from "./restore/proof.ts";
+import { isUnchanged } from "./restore/unchanged.ts";
+
+export interface ReuseOptions {
+  readonly directory: string;
+  readonly owner: JournalOwner;
+  readonly format: "plain" | "custom";
+  readonly pgRestore: ClientTool;
+  /** Where what would be migrated could be undone by a restore: then the sequences must stand where they stood. */
+  readonly mayBeRestored: boolean;
+  readonly signal: AbortSignal;
+}
+
+export interface ReusedBackup {
+  readonly backup: Backup;
+  /** Of the mark that the backup was taken with: what a restore from it has to come out as. */
+  readonly content: Mark["content"];
+}
+
+/**
+ * The backup of the last deploy, read again in full, when it is proven that it holds what the new mark holds: the catalog
+ * is the same to the last row, and no transaction has committed in between. Undefined where that can't be proven.
+ *
+ * @param session of ours, outside of any transaction
+ */
+export async function findReusable(
+  session: Session,
+  mark: Mark,
+  options: ReuseOptions,
+): Promise<ReusedBackup | undefined> {
+  const { directory, owner, format, pgRestore, signal } = options;
+  const last = listDeploys(selectOwn(readJournal(directory), owner)).findLast(({ backup }) => backup !== undefined);
+  if (last?.backup === undefined) return undefined;
+  const earlier = (await readMarkFile(directory, last.backup))?.mark;
+  const backup = await readBackup(directory, last.backup);
+  if (earlier === undefined || backup?.state !== "present" || backup.manifest.format !== format) return undefined;
+  if (!isUnchanged(earlier, mark, options)) return undefined;
+  if ((await readTransactionsSince(session, earlier)) !== "none-committed") return undefined;
+  try {
+    await verifyBackup(backup.path, { pgRestore, expected: backup.manifest, signal });
+  } catch {
+    signal.throwIfAborted();
+    // A damaged one is no reason to go without: a new one is taken.
+    return undefined;
+  }
+  return { backup, content: earlier.content };
+}
