@@ -7,19 +7,22 @@
  *   bun run build --scripts  scripts only
  *   bun run build --all      scripts, and a binary for every target
  *   bun run build --target linux-x64-musl   (repeatable) scripts, and the binaries of these targets
+ *
+ * `--outdir DIRECTORY` instead of `dist`. What an earlier build left there is replaced or removed.
  */
 import { createHash } from "node:crypto";
 import {
   linkSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 import { binaryOptions, bundleScript } from "./support/bundle.ts";
 import { readCommit } from "./support/commit.ts";
@@ -27,7 +30,7 @@ import { fetchPackage } from "./support/npm-package.ts";
 import { isMusl } from "./support/postgres-binaries.mjs";
 
 const ROOT = dirname(import.meta.dirname);
-const DIST = join(ROOT, "dist");
+const MADE = /^((deploy|health-check)(\.js)?|prisma-safe-deploy-.*|SHA256SUMS)$/;
 const SCRIPTS = ["deploy", "health-check"] as const;
 const EXECUTABLE = 0o755;
 
@@ -45,29 +48,30 @@ const HOST = `${process.platform}-${process.arch}${isMusl() ? "-musl" : ""}`;
 await build();
 
 async function build(): Promise<void> {
-  const wanted = readWishes();
+  const { targets, outdir } = readWishes();
   const commit = await readCommit(ROOT);
-  rmSync(DIST, { recursive: true, force: true });
-  mkdirSync(DIST);
+  mkdirSync(outdir, { recursive: true });
+  for (const name of readdirSync(outdir)) if (MADE.test(name)) rmSync(join(outdir, name));
   const made: string[] = [];
   for (const program of SCRIPTS) {
-    const path = join(DIST, `${program}.js`);
+    const path = join(outdir, `${program}.js`);
     writeFileSync(path, await bundleScript(program, { commit }), { mode: EXECUTABLE });
     made.push(path);
   }
-  for (const target of wanted) made.push(await compile(target, commit));
+  for (const target of targets) made.push(await compile(target, outdir, commit));
   const sums = made.map(
     (path) => `${createHash("sha256").update(readFileSync(path)).digest("hex")}  ${basename(path)}\n`,
   );
-  writeFileSync(join(DIST, "SHA256SUMS"), sums.join(""));
-  for (const path of made) console.log(`dist/${basename(path)}: ${formatSize(Bun.file(path).size)}`);
+  writeFileSync(join(outdir, "SHA256SUMS"), sums.join(""));
+  for (const path of made) console.log(`${relative(process.cwd(), path)}: ${formatSize(Bun.file(path).size)}`);
 }
 
-/** The targets of this run. On a platform that has none of them the binary is that of the Bun that runs here. */
-function readWishes(): readonly string[] {
+/** What to make, and where. On a platform that has no target the binary is that of the Bun that runs here. */
+function readWishes(): { readonly targets: readonly string[]; readonly outdir: string } {
   const { values } = parseArgs({
     options: {
       all: { type: "boolean", default: false },
+      outdir: { type: "string", default: join(ROOT, "dist") },
       scripts: { type: "boolean", default: false },
       target: { type: "string", multiple: true, default: [] },
     },
@@ -77,15 +81,14 @@ function readWishes(): readonly string[] {
     console.error(`Unknown target: ${unknown.join(", ")}. Known: ${TARGETS.join(", ")}`);
     process.exit(2);
   }
-  if (values.all) return TARGETS;
-  if (values.target.length > 0) return values.target;
-  return values.scripts ? [] : [HOST];
+  const chosen = values.target.length > 0 ? values.target : values.scripts ? [] : [HOST];
+  return { targets: values.all ? TARGETS : chosen, outdir: values.outdir };
 }
 
 /** @returns the binary; that of this machine is also `dist/deploy`, with a link `dist/health-check` */
-async function compile(target: string, commit: string | undefined): Promise<string> {
-  const outfile = join(DIST, `prisma-safe-deploy-${target}`);
-  const scratch = mkdtempSync(join(DIST, ".build-"));
+async function compile(target: string, outdir: string, commit: string | undefined): Promise<string> {
+  const outfile = join(outdir, `prisma-safe-deploy-${target}`);
+  const scratch = mkdtempSync(join(outdir, ".build-"));
   try {
     await Bun.build({
       ...binaryOptions("deploy", { commit }),
@@ -109,8 +112,8 @@ async function compile(target: string, commit: string | undefined): Promise<stri
     rmSync(scratch, { recursive: true });
   }
   if (target === HOST) {
-    linkSync(outfile, join(DIST, "deploy"));
-    symlinkSync("deploy", join(DIST, "health-check"));
+    linkSync(outfile, join(outdir, "deploy"));
+    symlinkSync("deploy", join(outdir, "health-check"));
   }
   return outfile;
 }

@@ -6,6 +6,7 @@ import { type Cluster, startCluster } from "../../scripts/support/private-cluste
 export {
   type Cluster,
   type ClusterOptions,
+  freePort,
   startCluster,
   temporaryDirectory,
 } from "../../scripts/support/private-cluster.ts";

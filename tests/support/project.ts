@@ -54,6 +54,8 @@ export interface DeployRunOptions {
   readonly url: string | undefined;
   readonly args?: readonly string[];
   readonly environment?: Readonly<Record<string, string | undefined>>;
+  /** What is run instead of the script in Bun. */
+  readonly program?: readonly string[];
   /** Of Bun. Default: `--no-env-file`, as the script's own first line has it. */
   readonly flags?: readonly string[];
   /** A command that becomes the deploy, which is appended to it: it takes rights away, or hides files, before. */
@@ -76,7 +78,8 @@ export function startDeploy(project: Project, options: DeployRunOptions): Runnin
     ...options.environment,
   };
   const flags = options.flags ?? ["--no-env-file"];
-  const command = [process.execPath, ...flags, DEPLOY_SCRIPT, ...(options.args ?? [])];
+  const program = options.program ?? [process.execPath, ...flags, DEPLOY_SCRIPT];
+  const command = [...program, ...(options.args ?? [])];
   const [file = "", ...args] = [...(options.through ?? []), ...command];
   const child = spawn(file, args, {
     cwd: project.directory,
