@@ -118,6 +118,9 @@ export interface ErrorFields {
   MIGRATIONS_DIR_NOT_FOUND: { path: string; candidates?: readonly MigrationsDirectoryHint[] | undefined };
   MIGRATIONS_DIR_UNREADABLE: { path: string; reason: string };
 
+  /** A restore by hand wants the database's name; `given` is what it got instead. */
+  RESTORE_NOT_CONSENTED: { database: string; given: string | undefined };
+
   // The history does not allow a deploy: exit 3
   HISTORY_FAILED: { migrations: readonly FailedMigration[]; engine: "native" | "prisma" };
   BASELINE_NEEDED: { schema: string; tables: readonly string[]; migrations: readonly string[] };
@@ -159,6 +162,9 @@ export interface ErrorFields {
   RIGHTS_MISSING: { reason: string };
   /** `--maintenance` is for the owner of the database. */
   FENCE_DENIED: { database: string; owner: string; user: string };
+  /** Of a restore by hand. */
+  RESTORE_IMPOSSIBLE: { reasons: readonly RestoreReason[] };
+  RESTORE_TARGET_EXISTS: { database: string };
   NO_AUTOMATIC_RESTORE: { migrations: readonly string[]; reasons: readonly RestoreReason[] };
   BACKUP_FORMAT_UNSUITABLE: { reasons: readonly RestoreReason[] };
 

@@ -56,6 +56,19 @@ export type Event =
       /** Why the database could not be swapped, where it was wanted. */
       readonly swapReasons: readonly RestoreReason[];
     }
+  /** `restore`: what is about to be done; who is asked for consent reads it. */
+  | {
+      readonly kind: "restore-chosen";
+      readonly database: string;
+      readonly how: Rung | "aside";
+      readonly path: string;
+      /** ISO 8601 in UTC. */
+      readonly createdAt: string;
+      readonly sizeBytes: number;
+      /** Of the backup, where it is another one. */
+      readonly otherDatabase: string | undefined;
+      readonly history: { readonly applied: number; readonly last: string | null } | undefined;
+    }
   /** A rung has failed and left everything as it was: the next one is tried. */
   | { readonly kind: "rung-failed"; readonly rung: Rung; readonly error: AnyDeployError; readonly next: Rung }
   /** What a swap has replaced, and the command that removes it. */

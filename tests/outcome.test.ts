@@ -13,7 +13,7 @@ import { ERRORS } from "./support/message-samples.ts";
 
 const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
   1: ["UNEXPECTED"],
-  2: ["SETTINGS_INVALID", "MIGRATIONS_DIR_NOT_FOUND", "MIGRATIONS_DIR_UNREADABLE"],
+  2: ["SETTINGS_INVALID", "MIGRATIONS_DIR_NOT_FOUND", "MIGRATIONS_DIR_UNREADABLE", "RESTORE_NOT_CONSENTED"],
   3: [
     "HISTORY_FAILED",
     "BASELINE_NEEDED",
@@ -47,6 +47,8 @@ const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
     "PRISMA_CLI_NOT_FOUND",
     "RIGHTS_MISSING",
     "FENCE_DENIED",
+    "RESTORE_IMPOSSIBLE",
+    "RESTORE_TARGET_EXISTS",
     "NO_AUTOMATIC_RESTORE",
     "BACKUP_FORMAT_UNSUITABLE",
   ],

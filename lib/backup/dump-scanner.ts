@@ -11,6 +11,14 @@ export interface DumpContent {
   /** In the order of the dump. */
   readonly tables: readonly TableRows[];
   readonly largeObjects: number;
+  /** The first thing in it that leads psql out of its database or its transaction. pg_dump writes none by itself. */
+  readonly hazard?: DumpHazard | undefined;
+}
+
+/** `command`: of psql, such as the \connect of `pg_dump --create`. `commit`: the end of a transaction. */
+export interface DumpHazard {
+  readonly kind: "command" | "commit";
+  readonly text: string;
 }
 
 export type DumpFindings =
@@ -42,6 +50,10 @@ const CARRY_BYTES_MAX = 4 * 1024 * 1024;
 
 const HEADER = "-- PostgreSQL database dump";
 const END = "-- PostgreSQL database dump complete";
+/** `\set ON_ERROR_STOP on` of our own guard, and what it hides: variables, and no other effect. */
+const SET = "\\set";
+const COMMITS = ["COMMIT", "ROLLBACK", "ABORT"].map((word) => Buffer.from(word));
+const HAZARD_BYTES_MAX = 60;
 const RESTRICT = "\\restrict";
 const UNRESTRICT = "\\unrestrict";
 const COPY_PREFIX = Buffer.from("COPY ");
@@ -85,6 +97,7 @@ export class DumpScanner {
   #restrictKey: string | undefined;
   #isUnrestricted = false;
   #largeObjects = 0;
+  #hazard: DumpHazard | undefined;
   readonly #tables = new Map<string, CountedTable>();
 
   /** The chunk's memory may be used again afterwards. */
@@ -99,7 +112,12 @@ export class DumpScanner {
     this.#read(this.#carry, true);
     const reason = this.#damage ?? this.#findMissingPart();
     if (reason !== undefined) return { kind: "damaged", reason };
-    return { kind: "whole", content: { tables: [...this.#tables.values()], largeObjects: this.#largeObjects } };
+    const content = {
+      tables: [...this.#tables.values()],
+      largeObjects: this.#largeObjects,
+      hazard: this.#hazard,
+    };
+    return { kind: "whole", content };
   }
 
   #read(data: Buffer, isLast: boolean): void {
@@ -159,6 +177,7 @@ export class DumpScanner {
       if (startsWith(data, at, COPY_PREFIX)) return this.#readCopyHeader(data, at, isLast);
       this.#beginStatement(data, at);
     }
+    if (byte === BACKSLASH) this.#hazard ??= { kind: "command", text: data.toString("latin1", at, at + 2) };
     switch (byte) {
       case SEMICOLON:
         this.#atStatementStart = true;
@@ -196,14 +215,25 @@ export class DumpScanner {
     if (command === RESTRICT) this.#restrictKey = key;
     else if (command === UNRESTRICT) this.#isUnrestricted = this.#hasEnd && key === this.#restrictKey;
     else if (this.#hasEnd && !UNRESTRICT.startsWith(command ?? "")) this.#damage = GOES_ON;
+    else if (command !== SET) this.#hazard ??= { kind: "command", text: command ?? "" };
     return end;
   }
 
   #beginStatement(data: Buffer, at: number): void {
     this.#atStatementStart = false;
+    if (COMMITS.some((word) => startsWith(data, at, word))) this.#noteCommit(data, at);
     if (startsWith(data, at, LARGE_OBJECT_PREFIX)) this.#largeObjects += 1;
     else if (startsWith(data, at, ESCAPED_STRINGS_PREFIX)) this.#hasBackslashEscapes = true;
     else if (startsWith(data, at, PLAIN_STRINGS_PREFIX)) this.#hasBackslashEscapes = false;
+  }
+
+  /** The section of large objects has one of its own, which is told by their number. */
+  #noteCommit(data: Buffer, at: number): void {
+    if (this.#largeObjects > 0) return;
+    this.#hazard ??= {
+      kind: "commit",
+      text: data.toString("latin1", at, at + HAZARD_BYTES_MAX).split(/[;\n]/u, 1)[0] ?? "",
+    };
   }
 
   #readCopyHeader(data: Buffer, at: number, isLast: boolean): number {

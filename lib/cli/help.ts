@@ -25,6 +25,7 @@ export function makeHelp(language: Language): string {
     ["deploy backups", commandHelp.backups],
     ["deploy history", commandHelp.history],
     ["deploy verify", commandHelp.verify],
+    ["deploy restore", commandHelp.restore],
     ["deploy prune", commandHelp.prune],
     ["health-check", commandHelp.healthCheck],
   ];

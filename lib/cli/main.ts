@@ -26,6 +26,7 @@ import {
 
 const EXIT_BUG = 1;
 const EXIT_BLOCKED = 3;
+const EXIT_AS_BEFORE = 5;
 const EXIT_UNKNOWN = 6;
 const EXIT_PENDING = 10;
 
@@ -55,6 +56,7 @@ export async function main(argv: readonly string[], environment: Environment): P
     if (settings.command === "backup" || settings.command === "prune") {
       return await runOnBackups(settings, console, messages);
     }
+    if (settings.command === "restore") return await runRestoreByHand(settings, console, messages);
     return await runDeploy(settings, environment, console);
   } catch (error) {
     const { addHints } = await import("../migrations/project-hints.ts");
@@ -82,7 +84,7 @@ interface Console {
   /** Tells how a deploy ended that did not end well. */
   readonly finish: (outcome: Outcome) => void;
   /** Tells an error that stopped us. @returns its exit code */
-  readonly stop: (error: unknown, state?: DatabaseState) => number;
+  readonly stop: (error: unknown, state?: DatabaseState, exitCode?: number) => number;
 }
 
 function makeConsole(request: Request, messages: Messages): Console {
@@ -109,12 +111,12 @@ function makeConsole(request: Request, messages: Messages): Console {
     }
     if (isProgress(event)) live?.show(renderLive(event, messages));
   };
-  const stop = (error: unknown, knownState?: DatabaseState): number => {
+  const stop = (error: unknown, knownState?: DatabaseState, knownCode?: number): number => {
     if (!isDeployError(error)) {
       print([messages.labels.bug, error instanceof Error ? (error.stack ?? error.message) : String(error)]);
       return EXIT_BUG;
     }
-    const exitCode = exitCodeOfError(error);
+    const exitCode = knownCode ?? exitCodeOfError(error);
     const state: DatabaseState = knownState ?? stateOfError(error);
     if (isJson) print([renderJson("stopped", { error, state, exitCode }, new Date())]);
     else print([...renderStop(error, messages), ...renderError(error, state, exitCode, messages)]);
@@ -230,6 +232,20 @@ async function runOnBackups(settings: Settings, console: Console, messages: Mess
   const context = { settings, environment: settings.childEnvironment, tell: console.tell, signal };
   const isBackup = settings.command === "backup";
   return printResult(await (isBackup ? runBackup(settings, context) : runPrune(settings, context, messages)));
+}
+
+async function runRestoreByHand(settings: Settings, console: Console, messages: Messages): Promise<number> {
+  const { hasChangedNothing, runRestore } = await import("./restore.ts");
+  const { askLine, hasTerminal } = await import("../system/terminal.ts");
+  const { signal } = listenForSignals();
+  const context = { settings, environment: settings.childEnvironment, tell: console.tell, signal };
+  const ask = () => askLine(`   ${messages.labels.consent}: `, signal);
+  try {
+    return printResult(await runRestore(settings, context, hasTerminal() ? ask : undefined));
+  } catch (error) {
+    if (!hasChangedNothing(error)) throw error;
+    return console.stop(error, "untouched", EXIT_AS_BEFORE);
+  }
 }
 
 async function runOffline(settings: OfflineSettings, console: Console, messages: Messages): Promise<number> {

@@ -18,12 +18,13 @@ export const COMMANDS = [
   "backups",
   "history",
   "verify",
+  "restore",
   "prune",
 ] as const;
 export type CommandName = (typeof COMMANDS)[number] | "deploy";
 
 /** Those that may be followed by a word of their own, such as a file. */
-const COMMANDS_WITH_OPERAND: readonly CommandName[] = ["verify"];
+const COMMANDS_WITH_OPERAND: readonly CommandName[] = ["verify", "restore"];
 
 export type Language = "ko" | "en";
 
@@ -61,6 +62,10 @@ interface TableSettings {
   /** Names of migrations, for `resolve`. */
   readonly applied: string;
   readonly rolledBack: string;
+  /** For `restore`. */
+  readonly before: string;
+  readonly into: string;
+  readonly yesRestore: string;
   readonly force: boolean;
   readonly dryRun: boolean;
   readonly language: Language;
@@ -383,6 +388,36 @@ export const SETTINGS: SettingTable<TableSettings> = {
       en: "resolve: the failed migration to record as rolled back.",
     },
   },
+  before: {
+    environment: undefined,
+    flag: "before",
+    kind: { type: "text" },
+    default: "",
+    help: {
+      ko: "restore: 이 마이그레이션 전에 만든 백업",
+      en: "restore: the backup that was taken before this migration.",
+    },
+  },
+  into: {
+    environment: undefined,
+    flag: "into",
+    kind: { type: "text" },
+    default: "",
+    help: {
+      ko: "restore: 이 이름의 새 데이터베이스에 복원합니다.",
+      en: "restore: into a new database of this name.",
+    },
+  },
+  yesRestore: {
+    environment: undefined,
+    flag: "yes-restore",
+    kind: { type: "text" },
+    default: "",
+    help: {
+      ko: "restore: 복원할 데이터베이스의 이름. 터미널에서 묻지 않고 동의합니다.",
+      en: "restore: the name of the database, as consent where no terminal can ask for it.",
+    },
+  },
   force: {
     environment: undefined,
     flag: "force",
@@ -505,6 +540,9 @@ const FLAGS_OF_COMMANDS: Readonly<Record<string, readonly CommandName[]>> = {
   applied: ["resolve"],
   "rolled-back": ["resolve"],
   force: ["resolve", "baseline"],
+  before: ["restore"],
+  into: ["restore"],
+  "yes-restore": ["restore"],
 };
 
 function findMisplacedFlags(command: CommandName, { flags, problems }: Arguments): SettingProblem[] {

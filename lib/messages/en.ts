@@ -183,6 +183,20 @@ export const en: Messages = {
         detail(`The database is as it was. Next: ${en.rungs[next]}`),
       ];
     },
+    "restore-chosen": ({ database, how, path, createdAt, sizeBytes, otherDatabase, history }) => [
+      detail(`Backup: ${path} (${createdAt}, ${formatBytes(sizeBytes)})`),
+      ...(otherDatabase === undefined ? [] : [detail(`  ⚠️  It is a backup of another database: ${otherDatabase}`)]),
+      ...(history === undefined
+        ? []
+        : [detail(`  Applied migrations: ${history.applied}, the last one: ${history.last ?? "-"}`)]),
+      detail(
+        {
+          swap: `A restored copy takes its place, and the present database is kept by another name: ${database}`,
+          "in-place": `⚠️  It is restored in place, and everything written since the backup is lost: ${database}`,
+          aside: `It is restored into a new database: ${database}`,
+        }[how],
+      ),
+    ],
     "failed-database-kept": ({ database, sizeBytes, command }) => [
       detail(`The failed database is kept: ${database} (${formatBytes(sizeBytes)})`),
       detail("  While it is there, no deploy swaps the database by itself. Look into it, and then remove it:"),
@@ -401,6 +415,25 @@ export const en: Messages = {
         "Deploy as the owner of the database, or without --maintenance.",
         `To change the owner: ALTER DATABASE "${database}" OWNER TO "${user}"`,
       ],
+    }),
+    RESTORE_IMPOSSIBLE: ({ reasons }) => ({
+      summary: "This backup cannot be restored",
+      details: reasons.map((reason) => en.reasons[reason]),
+      next: [
+        "Run it as the owner of the database with the right CREATEDB, or as a superuser.",
+        "To restore into a new database: deploy restore --into <name>",
+      ],
+    }),
+    RESTORE_TARGET_EXISTS: ({ database }) => ({
+      summary: `The database is there already: ${database}`,
+      next: ["Choose another name with --into."],
+    }),
+    RESTORE_NOT_CONSENTED: ({ database, given }) => ({
+      summary:
+        given === undefined
+          ? `Consent is needed to restore: ${database}`
+          : `Not the name of the database: ${given} (to be restored: ${database})`,
+      next: [`To consent: --yes-restore ${database}`],
     }),
     NO_AUTOMATIC_RESTORE: ({ migrations, reasons }) => ({
       summary: `Migrations that could be left half-applied, with no automatic restore: ${migrations.join(", ")}`,
@@ -664,6 +697,7 @@ export const en: Messages = {
     next: "Next ",
     code: (code, exitCode) => `Code   ${code} (exit code ${exitCode})`,
     bug: "Unexpected error. This is a bug of this program: please report it with what follows.",
+    consent: "To restore it, type the name of the database",
     usage: "Usage: deploy [command] [flags] [-- app command...]",
     commands: "Commands",
     settings: "Settings (flag, environment variable, default)",
@@ -681,6 +715,7 @@ export const en: Messages = {
     backup: "Take a backup now and verify it in full; prints its path.",
     backups: "List the backups: time, size, format, verified, when they are pruned.",
     history: "Past deploys: when, what, how long, how each ended, which backup.",
+    restore: "Restore a backup: a file or latest (default). See --before, --into, --yes-restore.",
     verify: "Read a backup to its end: a file, latest (default) or all (exit 4: damaged).",
     prune: "Delete old backups by the policy (--dry-run: only show them).",
     healthCheck: "The health check, also as deploy health-check (see its --help).",

@@ -168,6 +168,20 @@ export const ko: Messages = {
         detail(`데이터베이스는 그대로입니다. 다음 방법을 시도합니다: ${ko.rungs[next]}`),
       ];
     },
+    "restore-chosen": ({ database, how, path, createdAt, sizeBytes, otherDatabase, history }) => [
+      detail(`백업: ${path} (${createdAt}, ${formatBytes(sizeBytes)})`),
+      ...(otherDatabase === undefined ? [] : [detail(`  ⚠️  다른 데이터베이스의 백업입니다: ${otherDatabase}`)]),
+      ...(history === undefined
+        ? []
+        : [detail(`  적용된 마이그레이션: ${history.applied}건, 마지막: ${history.last ?? "-"}`)]),
+      detail(
+        {
+          swap: `복원본으로 교체합니다. 지금의 데이터베이스는 다른 이름으로 남습니다: ${database}`,
+          "in-place": `⚠️  제자리에서 복원합니다. 백업 이후에 쓴 내용은 모두 사라집니다: ${database}`,
+          aside: `새 데이터베이스에 복원합니다: ${database}`,
+        }[how],
+      ),
+    ],
     "failed-database-kept": ({ database, sizeBytes, command }) => [
       detail(`실패한 데이터베이스는 보관합니다: ${database} (${formatBytes(sizeBytes)})`),
       detail("  남아 있는 동안 다음 배포는 데이터베이스를 교체하지 않습니다. 확인한 뒤 삭제하십시오:"),
@@ -384,6 +398,25 @@ export const ko: Messages = {
         "데이터베이스 소유자로 배포하거나, --maintenance 없이 배포하십시오.",
         `소유자를 바꾸려면: ALTER DATABASE "${database}" OWNER TO "${user}"`,
       ],
+    }),
+    RESTORE_IMPOSSIBLE: ({ reasons }) => ({
+      summary: "이 백업을 복원할 수 없음",
+      details: reasons.map((reason) => ko.reasons[reason]),
+      next: [
+        "데이터베이스 소유자이면서 CREATEDB 권한이 있는 역할 또는 superuser로 실행하십시오.",
+        "새 데이터베이스에 복원하려면: deploy restore --into <name>",
+      ],
+    }),
+    RESTORE_TARGET_EXISTS: ({ database }) => ({
+      summary: `데이터베이스가 이미 있음: ${database}`,
+      next: ["--into 값을 다른 이름으로 바꾸십시오."],
+    }),
+    RESTORE_NOT_CONSENTED: ({ database, given }) => ({
+      summary:
+        given === undefined
+          ? `복원 동의 필요: ${database}`
+          : `데이터베이스 이름이 다름: ${given} (복원 대상: ${database})`,
+      next: [`동의하려면: --yes-restore ${database}`],
     }),
     NO_AUTOMATIC_RESTORE: ({ migrations, reasons }) => ({
       summary: `반쯤 적용될 수 있으나 자동 복원이 불가능한 마이그레이션: ${migrations.join(", ")}`,
@@ -638,6 +671,7 @@ export const ko: Messages = {
     next: "다음",
     code: (code, exitCode) => `코드  ${code} (종료 코드 ${exitCode})`,
     bug: "예상하지 못한 오류입니다. 이 프로그램의 버그이니 아래 내용과 함께 알려 주십시오.",
+    consent: "복원하려면 데이터베이스 이름을 입력하십시오",
     usage: "사용법: deploy [명령] [플래그] [-- 앱 명령...]",
     commands: "명령",
     settings: "설정 (플래그, 환경 변수, 기본값)",
@@ -655,6 +689,7 @@ export const ko: Messages = {
     backup: "지금 백업하고 전체를 검증합니다. 표준 출력에는 백업 파일의 경로만 씁니다.",
     backups: "백업 목록: 시각, 크기, 형식, 검증, 이후 마이그레이션, 삭제 예정",
     history: "지난 배포: 시각, 마이그레이션, 소요 시간, 결과, 백업",
+    restore: "백업을 복원합니다: 파일, latest (기본값). --before, --into, --yes-restore 참고",
     verify: "백업을 끝까지 읽어 검증합니다: 파일, latest (기본값), all (4: 손상됨)",
     prune: "보관 정책에 따라 오래된 백업을 삭제합니다 (--dry-run: 보여 주기만 함).",
     healthCheck: "상태 검사: health-check 또는 deploy health-check (--help 참고)",

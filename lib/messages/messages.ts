@@ -52,6 +52,8 @@ export interface Messages {
     readonly next: string;
     readonly code: (code: string, exitCode: number) => string;
     readonly bug: string;
+    /** Asks for the name of the database that is to be restored. */
+    readonly consent: string;
     readonly usage: string;
     readonly commands: string;
     readonly settings: string;
@@ -68,6 +70,7 @@ export interface Messages {
     readonly backup: string;
     readonly backups: string;
     readonly history: string;
+    readonly restore: string;
     readonly verify: string;
     readonly prune: string;
     readonly healthCheck: string;

@@ -91,6 +91,13 @@ export async function lowerFence(database: Database, id: string): Promise<Lowere
   });
 }
 
+/** Lifts whichever fence is there: under the deploy lock, only a killed deploy can have left one. */
+export async function lowerAnyFence(database: Database): Promise<LoweredFence | undefined> {
+  const session = await database.open("maintenance");
+  const id = await readFence(session).finally(() => session.close());
+  return id === undefined ? undefined : await lowerFence(database, id);
+}
+
 async function readFence(session: Session): Promise<string | undefined> {
   const [row] = await session.query<{ mark: string | null }>(`SELECT ${FENCE_EXPRESSION} AS "mark"`, {
     during: "read the fence",

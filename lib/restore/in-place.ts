@@ -28,6 +28,7 @@ import { NOT_PROVEN_STATE } from "./proof-script.ts";
 import {
   COMMITTED_WORD,
   DIFFERS_STATE,
+  type ExpectedContent,
   makeBeginScript,
   makeEndScript,
   type RestoreScriptOptions,
@@ -41,13 +42,20 @@ export interface InPlaceOptions {
   readonly tools: { readonly psql: ClientTool; readonly pgRestore: ClientTool | undefined };
   readonly backup: { readonly path: string; readonly manifest: Manifest };
   readonly mark: Mark;
-  /** What we did since the mark; sessions that are open must be outside of any transaction. */
-  readonly own: {
-    readonly transactionIds: readonly string[];
-    readonly sessions: readonly Session[];
-    /** False when something, such as a killed Prisma CLI, opened an unknown number of sessions for us. */
-    readonly areSessionsCounted: boolean;
-  };
+  /** Where the mark is not what the backup holds, since a person restores one of another time. */
+  readonly expected?: Pick<ExpectedContent, "content" | "history">;
+  /**
+   * What we did since the mark; sessions that are open must be outside of any transaction. Undefined where a person has
+   * consented to lose what others write: then nothing has to be proven.
+   */
+  readonly own:
+    | {
+        readonly transactionIds: readonly string[];
+        readonly sessions: readonly Session[];
+        /** False when something, such as a killed Prisma CLI, opened an unknown number of sessions for us. */
+        readonly areSessionsCounted: boolean;
+      }
+    | undefined;
   /** Told what restores as soon as it has begun, before it changes anything. Must not throw. */
   readonly onTransaction?: ((transaction: RecordedTransaction) => void) | undefined;
   readonly lockTimeoutMs?: number;
@@ -99,10 +107,11 @@ export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredI
 }
 
 /** The failed deploy may have made what was possible impossible. */
-async function requirePossible(session: Session, { mark, backup }: InPlaceOptions): Promise<void> {
-  const changes = listClusterChanges(mark.cluster, await readClusterDigests(session));
+async function requirePossible(session: Session, { mark, backup, own }: InPlaceOptions): Promise<void> {
+  const changes = own === undefined ? [] : listClusterChanges(mark.cluster, await readClusterDigests(session));
   const plan = chooseRestore(await readRestoreFacts(session), { format: "custom" });
-  const marked = chooseRestore(mark.facts, { format: backup.manifest.format });
+  // A person's backup is of a time of its own: what it holds is found out by restoring it.
+  const marked = chooseRestore(mark.facts, { format: own === undefined ? "custom" : backup.manifest.format });
   const reasons: RestoreReason[] = [
     ...changes.map((kind) => `cluster-${kind}` as const),
     ...new Set([...plan.reasonsNot, ...marked.reasonsNot]),
@@ -113,22 +122,32 @@ async function requirePossible(session: Session, { mark, backup }: InPlaceOption
 async function makeScript(
   session: Session,
   survivors: Survivors,
-  { database, mark, backup, own, lockTimeoutMs = LOCK_TIMEOUT_MS }: InPlaceOptions,
+  options: InPlaceOptions,
 ): Promise<RestoreScriptOptions> {
-  const ownPids = await flushOwnSessions([session, ...own.sessions], mark.serverMajor);
-  const { content, schemas, properties, extensions, history } = mark.content;
+  const { mark, backup, lockTimeoutMs = LOCK_TIMEOUT_MS } = options;
+  const { schemas, properties, extensions, ...marked } = mark.content;
+  const { content, history } = options.expected ?? marked;
   const { tables, largeObjects } = backup.manifest;
   return {
-    proof: {
-      mark,
-      transactionIds: own.transactionIds,
-      ownPids,
-      // The session of psql itself, which is sure to be there when the proof is made in it.
-      sessionsOpened: own.areSessionsCounted ? database.sessionsOpened + 1 : undefined,
-    },
+    serverMajor: mark.serverMajor,
+    proof: await makeProof(session, options),
     wipe: { survivors, schemas, properties, extensions },
     expected: { content, tables, largeObjects, history },
     lockTimeoutMs,
+  };
+}
+
+async function makeProof(
+  session: Session,
+  { database, mark, own }: InPlaceOptions,
+): Promise<RestoreScriptOptions["proof"]> {
+  if (own === undefined) return undefined;
+  return {
+    mark,
+    transactionIds: own.transactionIds,
+    ownPids: await flushOwnSessions([session, ...own.sessions], mark.serverMajor),
+    // The session of psql itself, which is sure to be there when the proof is made in it.
+    sessionsOpened: own.areSessionsCounted ? database.sessionsOpened + 1 : undefined,
   };
 }
 

@@ -15,7 +15,9 @@ import { makeProofBlock, type ProofScriptOptions } from "./proof-script.ts";
 import { LOCK_BLOCK, makeWipeBlock, type WipeOptions } from "./wipe.ts";
 
 export interface RestoreScriptOptions {
-  readonly proof: ProofScriptOptions;
+  readonly serverMajor: number;
+  /** Undefined where a person gives up what others write. */
+  readonly proof: ProofScriptOptions | undefined;
   readonly wipe: WipeOptions;
   readonly expected: ExpectedContent;
   readonly lockTimeoutMs: number;
@@ -40,17 +42,16 @@ export const COMMITTED_WORD = "prisma-safe-deploy-committed";
 
 const DIFFERENCES_MAX = 10;
 
-export function makeBeginScript({ proof, wipe, lockTimeoutMs }: RestoreScriptOptions): string {
-  const { serverMajor } = proof.mark;
+export function makeBeginScript({ serverMajor, proof, wipe, lockTimeoutMs }: RestoreScriptOptions): string {
   return `\\encoding UTF8
 ${makeSettings(serverMajor, lockTimeoutMs)}
 ${serverMajor >= SESSIONS_COUNTED_MAJOR ? "SELECT pg_stat_force_next_flush();" : ""}
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SELECT '${TRANSACTION_WORD} ' || pg_backend_pid() || ' ' || pg_current_xact_id() || ' ' || ${LIFE_EXPRESSION};
 ${LOCK_BLOCK}
-${makeProofBlock(proof)}
+${proofBlock(proof)}
 ${makeWipeBlock(wipe)}
-${makeProofBlock(proof)}
+${proofBlock(proof)}
 `;
 }
 
@@ -59,15 +60,19 @@ ${makeProofBlock(proof)}
  *
  * No command of psql's own in here: a dump that is cut short leaves psql refusing them, and not the COMMIT.
  */
-export function makeEndScript({ proof, expected, lockTimeoutMs }: RestoreScriptOptions): string {
-  return `${makeSettings(proof.mark.serverMajor, lockTimeoutMs)}
+export function makeEndScript({ serverMajor, proof, expected, lockTimeoutMs }: RestoreScriptOptions): string {
+  return `${makeSettings(serverMajor, lockTimeoutMs)}
 ${CONTENT_SETTINGS};
-${makeProofBlock(proof)}
+${proofBlock(proof)}
 ${makeVerifyBlock(expected)}
-${makeProofBlock(proof)}
+${proofBlock(proof)}
 COMMIT;
 SELECT '${COMMITTED_WORD}';
 `;
+}
+
+function proofBlock(proof: ProofScriptOptions | undefined): string {
+  return proof === undefined ? "" : makeProofBlock(proof);
 }
 
 /** Nothing of the role's or the database's own may end the session, hide rows from it, or let the COMMIT be forgotten. */

@@ -7,6 +7,8 @@ export const CAUSES: Readonly<Record<ErrorCode, string>> = {
   MIGRATIONS_DIR_NOT_FOUND:
     "The migrations folder does not exist at that path. A wrong path is never taken for «no migrations».",
   MIGRATIONS_DIR_UNREADABLE: "The folder exists and can't be read: rights, or a file where a folder should be.",
+  RESTORE_NOT_CONSENTED:
+    "`restore` replaces what is in the database, and asks for its name as consent: on a terminal, or by `--yes-restore`.",
 
   HISTORY_FAILED:
     "A row of `_prisma_migrations` says that a migration was begun and never finished, and nobody is at work on it: a failed `prisma migrate deploy`, or a killed one. What of its script is in the database is shown statement by statement.",
@@ -48,6 +50,9 @@ export const CAUSES: Readonly<Record<ErrorCode, string>> = {
   RIGHTS_MISSING: "The role lacks a right that the deploy needs.",
   FENCE_DENIED:
     "`--maintenance` changes settings of the database, which its owner and superusers may do, and the role is neither.",
+  RESTORE_IMPOSSIBLE:
+    "`restore` can put the backup neither in the place of the database nor into it: the rights of the role, or what the database is used by.",
+  RESTORE_TARGET_EXISTS: "`restore --into` names a database that is there already. None is ever overwritten.",
   NO_AUTOMATIC_RESTORE:
     "A pending migration can't run in a transaction and could be left half-applied, and nothing could restore the database automatically.",
   BACKUP_FORMAT_UNSUITABLE:

@@ -744,6 +744,7 @@ describe("a backup that is not what it was", () => {
       const survivors = await readSurvivors(session, mark.content);
       const directory = dirname(backup.path);
       const script = {
+        serverMajor: mark.serverMajor,
         proof: { mark, transactionIds, ownPids: [], sessionsOpened: undefined },
         wipe: { survivors, ...mark.content },
         expected: { ...mark.content, tables: backup.manifest.tables, largeObjects: 0 },

@@ -230,6 +230,14 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
       next: "in-place",
     },
   ],
+  "restore-chosen": (["swap", "in-place", "aside"] as const).flatMap((how) => {
+    const choice = { database: VALUE, how, path: VALUE, createdAt: VALUE, sizeBytes: 12_345_678 };
+    return [
+      { kind: "restore-chosen", ...choice, otherDatabase: VALUE, history: { applied: 4242, last: VALUE } },
+      { kind: "restore-chosen", ...choice, otherDatabase: undefined, history: { applied: 0, last: null } },
+      { kind: "restore-chosen", ...choice, otherDatabase: undefined, history: undefined },
+    ] as const;
+  }),
   "failed-database-kept": [{ kind: "failed-database-kept", database: VALUE, sizeBytes: 123_456, command: VALUE }],
   "swap-resolved": [
     { kind: "swap-resolved", how: "finished", database: VALUE, failed: VALUE },
@@ -364,6 +372,12 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   PRISMA_CLI_NOT_FOUND: [{ directory: VALUE }],
   RIGHTS_MISSING: [{ reason: VALUE }],
   FENCE_DENIED: [{ database: VALUE, owner: VALUE, user: VALUE }],
+  RESTORE_IMPOSSIBLE: [{ reasons: ["subscriptions"] }],
+  RESTORE_TARGET_EXISTS: [{ database: VALUE }],
+  RESTORE_NOT_CONSENTED: [
+    { database: VALUE, given: VALUE },
+    { database: VALUE, given: undefined },
+  ],
   NO_AUTOMATIC_RESTORE: [{ migrations: two, reasons: ["subscriptions"] }],
   BACKUP_FORMAT_UNSUITABLE: [{ reasons: ["large-objects"] }],
 

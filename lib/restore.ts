@@ -1,0 +1,252 @@
+/**
+ * `restore`: a backup of any day, put back because a person wants it. Nothing has to be proven, since the person
+ * consents; but it is whole or it has not happened, and what is there afterwards was checked.
+ *
+ * Where the role may, the restored database takes the place of the present one, which is kept. An owner who may not make
+ * databases restores in place, in one transaction. Into a database of another name, nothing is replaced at all.
+ */
+import { type ChosenBackup, chooseBackup } from "./backup/choice.ts";
+import { readOwner } from "./backup/room.ts";
+import { DeployError, type RestoreReason } from "./errors.ts";
+import { withDeployLock } from "./locked.ts";
+import { DEFAULT_SCHEMA } from "./migrations/history.ts";
+import type { OperationContext } from "./operations.ts";
+import { retryWhileUnavailable } from "./postgres/availability.ts";
+import { type Database, makeDatabase } from "./postgres/database.ts";
+import type { Session } from "./postgres/session.ts";
+import { type ClientTool, findTool } from "./postgres/tools.ts";
+import { readRestoreFacts } from "./restore/facts.ts";
+import { lowerAnyFence } from "./restore/fence.ts";
+import { makeRemovalCommand } from "./restore/instructions.ts";
+import { takeMark } from "./restore/mark.ts";
+import { readMarkFile } from "./restore/mark-file.ts";
+import { chooseRestore, type Rung } from "./restore/plan.ts";
+import { readSwapFacts } from "./restore/swap-facts.ts";
+
+export interface RestoreRequest {
+  /** `latest`, the name of a backup in the folder, or a path. */
+  readonly wanted: string;
+  readonly before: string | undefined;
+  /** Name of a new database; undefined for the present one. */
+  readonly into: string | undefined;
+}
+
+/** What is about to be done, for the person who has to consent. */
+export interface RestoreChoice {
+  /** The database that is restored, or made. */
+  readonly database: string;
+  readonly how: Rung | "aside";
+  readonly path: string;
+  /** Of a dump without a manifest: when the file was last written. ISO 8601 in UTC. */
+  readonly createdAt: string;
+  readonly sizeBytes: number;
+  /** Of the backup, where it is another one than this. */
+  readonly otherDatabase: string | undefined;
+  /** Migrations that were applied when it was taken, and the last of them; undefined where that is not known. */
+  readonly history: { readonly applied: number; readonly last: string | null } | undefined;
+}
+
+/** The stable shape of `restore --json`. */
+export interface RestoredByHand {
+  readonly database: string;
+  readonly how: Rung | "aside";
+  readonly backup: string;
+  /** The database that was replaced, and is kept. */
+  readonly kept: string | null;
+  readonly durationMs: number;
+}
+
+interface Tools {
+  readonly psql: ClientTool;
+  readonly pgRestore: ClientTool;
+}
+
+/** A person waits for it, and all that the lock does is to make others wait. */
+const LOCK_TIMEOUT_MS = 30_000;
+const QUERY_DEADLINE_MS = 60_000;
+
+/**
+ * @param consent throws where the person does not consent
+ * @throws BACKUP_NOT_FOUND, BACKUP_NOT_VERIFIED, RESTORE_IMPOSSIBLE, RESTORE_TARGET_EXISTS, what `consent` throws, and what
+ * connecting and locking can meet: nothing was changed. RESTORE_FAILED, RESTORE_DIFFERS: neither. COMMIT_UNKNOWN,
+ * SWAP_UNFINISHED: it can't be told.
+ */
+export async function restoreByHand(
+  request: RestoreRequest,
+  context: OperationContext,
+  consent: (choice: RestoreChoice) => Promise<void>,
+): Promise<RestoredByHand> {
+  const { backup, tools, choice } = await prepare(request, context);
+  await consent(choice);
+  context.signal.throwIfAborted();
+  return await withDeployLock(context, "restore", async (session, database) => {
+    const lowered = await lowerAnyFence(database);
+    if (lowered !== undefined) context.tell({ kind: "fence-lowered", wasLeft: true, ...lowered });
+    context.tell({ kind: "restore-started", backupPath: backup.path });
+    const startedMs = performance.now();
+    const kept = await restoreAs(choice, { database, session, backup, tools }, context);
+    const durationMs = performance.now() - startedMs;
+    context.tell({ kind: "restore-finished", durationMs });
+    return { database: choice.database, how: choice.how, backup: backup.path, kept: kept ?? null, durationMs };
+  });
+}
+
+interface Prepared {
+  readonly backup: ChosenBackup;
+  readonly tools: Tools;
+  readonly choice: RestoreChoice;
+}
+
+/** Everything that can be refused is refused here, without a lock: a person may take his time. */
+async function prepare(request: RestoreRequest, { settings, signal, tell }: OperationContext): Promise<Prepared> {
+  const database = makeDatabase(settings.target);
+  // A fence that a killed deploy has left is lifted before anything is restored.
+  database.passFence();
+  const { session, owner } = await retryWhileUnavailable(
+    async () => {
+      const opened = await database.open("restore");
+      return { session: opened, owner: await readOwner(opened) };
+    },
+    { waitMs: settings.databaseWaitMs, signal, tell },
+  );
+  try {
+    const facts = await readRestoreFacts(session);
+    const tools = {
+      psql: await findTool("psql", facts.serverVersionNumber),
+      pgRestore: await findTool("pg_restore", facts.serverVersionNumber),
+    };
+    const { pgRestore } = tools;
+    const backup = await chooseBackup(settings.backupDirectory, owner, request, { pgRestore, signal });
+    requireTame(backup);
+    const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
+    const { manifest, hasManifest } = backup;
+    const how = chooseHow(request, backup, chooseRestore({ ...facts, swap }, { format: "custom" }));
+    if (request.into !== undefined) await requireFree(session, request.into);
+    const isOther = hasManifest && manifest.database !== owner.database;
+    const choice = {
+      database: request.into ?? owner.database,
+      how,
+      path: backup.path,
+      createdAt: manifest.createdAt,
+      sizeBytes: manifest.sizeBytes,
+      otherDatabase: isOther ? manifest.database : undefined,
+      history: hasManifest ? manifest.history : undefined,
+    };
+    return { backup, tools, choice };
+  } finally {
+    await session.close();
+  }
+}
+
+/** A dump that leads psql elsewhere would be restored into the present database, whatever was asked for. */
+function requireTame({ path, hazard }: ChosenBackup): void {
+  if (hazard?.kind !== "command") return;
+  const reason = `it holds a command of psql that pg_dump writes only when it is asked to: ${hazard.text}`;
+  throw new DeployError("BACKUP_NOT_VERIFIED", { path, reason });
+}
+
+/** That an earlier swap has kept a database is no obstacle to a person. */
+function chooseHow(
+  { into }: RestoreRequest,
+  { manifest, hazard }: ChosenBackup,
+  { reasonsNot, swapReasonsNot }: ReturnType<typeof chooseRestore>,
+): RestoreChoice["how"] {
+  const againstSwap = swapReasonsNot.filter((reason) => reason !== "failed-database-kept");
+  // What belongs to the present database does not matter to a new one.
+  const againstAside = againstSwap.filter((reason) => ASIDE_REASONS.includes(reason));
+  const endsEarly = manifest.format === "plain" && (manifest.largeObjects > 0 || hazard?.kind === "commit");
+  const againstInPlace: RestoreReason[] = [
+    ...reasonsNot,
+    ...(endsEarly ? (["large-objects", "plain-format"] as const) : []),
+  ];
+  if (into !== undefined && againstAside.length === 0) return "aside";
+  if (into === undefined && againstSwap.length === 0) return "swap";
+  if (into === undefined && againstInPlace.length === 0) return "in-place";
+  const reasons = into === undefined ? [...new Set([...againstSwap, ...againstInPlace])] : againstAside;
+  throw new DeployError("RESTORE_IMPOSSIBLE", { reasons });
+}
+
+const ASIDE_REASONS: readonly RestoreReason[] = [
+  "create-database-denied",
+  "tablespace-denied",
+  "no-maintenance-database",
+  "not-owner",
+];
+
+async function requireFree(session: Session, name: string): Promise<void> {
+  const [row] = await session.query<{ exists: boolean }>(
+    `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1) AS "exists"`,
+    { during: "look for a database", deadlineMs: QUERY_DEADLINE_MS, parameters: [name] },
+  );
+  if (row?.exists) throw new DeployError("RESTORE_TARGET_EXISTS", { database: name });
+}
+
+interface Access {
+  readonly database: Database;
+  /** Holds the deploy lock. */
+  readonly session: Session;
+  readonly backup: ChosenBackup;
+  readonly tools: Tools;
+}
+
+/** @returns the database that is kept */
+async function restoreAs(
+  choice: RestoreChoice,
+  access: Access,
+  context: OperationContext,
+): Promise<string | undefined> {
+  switch (choice.how) {
+    case "swap":
+      return await swap(access, context);
+    case "in-place":
+      await restorePresent(access, context);
+      return undefined;
+    case "aside": {
+      const { restoreInto } = await import("./restore/into.ts");
+      const { settings, signal } = context;
+      await restoreInto({ ...access, name: choice.database, ...settings, signal });
+      return undefined;
+    }
+  }
+}
+
+async function swap({ database, session, backup, tools }: Access, context: OperationContext): Promise<string> {
+  const { swapIn } = await import("./restore/swap.ts");
+  const { settings, signal, tell } = context;
+  const { failed, failedSizeBytes } = await swapIn({
+    database,
+    maintenanceDatabase: settings.maintenanceDatabase,
+    tools,
+    backup,
+    content: undefined,
+    proof: undefined,
+    sessions: [session],
+    signal,
+  });
+  const command = makeRemovalCommand(failed, database.target);
+  tell({ kind: "failed-database-kept", database: failed, sizeBytes: failedSizeBytes, command });
+  return failed;
+}
+
+/** What the database is like as a whole stays as it is; of what it holds, all that the backup does not know goes. */
+async function restorePresent(access: Access, { settings, signal }: OperationContext): Promise<void> {
+  const { database, session, backup, tools } = access;
+  const { restoreInPlace } = await import("./restore/in-place.ts");
+  const coordinator = await database.open("restore");
+  const historySchema = settings.target.schema ?? DEFAULT_SCHEMA;
+  const mark = await takeMark({ database, coordinator, sessions: [session], historySchema }).finally(() =>
+    coordinator.close(),
+  );
+  const marked = backup.hasManifest ? await readMarkFile(settings.backupDirectory, backup.manifest.id) : undefined;
+  const { schemas = mark.content.schemas, history } = marked?.mark.content ?? {};
+  await restoreInPlace({
+    database,
+    tools,
+    backup,
+    mark: { ...mark, content: { ...mark.content, schemas } },
+    expected: { content: undefined, history },
+    own: undefined,
+    lockTimeoutMs: LOCK_TIMEOUT_MS,
+    signal,
+  });
+}
