@@ -7,7 +7,11 @@
  */
 import { type ChosenBackup, chooseBackup } from "./backup/choice.ts";
 import { readOwner } from "./backup/room.ts";
+import type { BackupOwner } from "./backup/store.ts";
 import { DeployError, type RestoreReason } from "./errors.ts";
+import { listDeploys } from "./journal/deploys.ts";
+import { selectOwn } from "./journal/lines.ts";
+import { openJournal, readJournal } from "./journal/store.ts";
 import { withDeployLock } from "./locked.ts";
 import { DEFAULT_SCHEMA } from "./migrations/history.ts";
 import type { OperationContext } from "./operations.ts";
@@ -76,7 +80,7 @@ export async function restoreByHand(
   context: OperationContext,
   consent: (choice: RestoreChoice) => Promise<void>,
 ): Promise<RestoredByHand> {
-  const { backup, tools, choice } = await prepare(request, context);
+  const { owner, backup, tools, choice } = await prepare(request, context);
   await consent(choice);
   context.signal.throwIfAborted();
   return await withDeployLock(context, "restore", async (session, database) => {
@@ -87,11 +91,23 @@ export async function restoreByHand(
     const kept = await restoreAs(choice, { database, session, backup, tools }, context);
     const durationMs = performance.now() - startedMs;
     context.tell({ kind: "restore-finished", durationMs });
+    if (choice.how !== "aside") noteRestored(owner, backup, choice.how, context.settings.backupDirectory);
     return { database: choice.database, how: choice.how, backup: backup.path, kept: kept ?? null, durationMs };
   });
 }
 
+/** A deploy that has ended badly, or was killed, has nothing to be finished or undone any more. */
+function noteRestored(owner: BackupOwner, { manifest }: ChosenBackup, rung: Rung, directory: string): void {
+  const now = () => new Date();
+  const last = listDeploys(selectOwn(readJournal(directory), owner)).at(-1);
+  openJournal(directory, owner, crypto.randomUUID(), now).note({ step: "restored-by-hand", backup: manifest.id, rung });
+  if (last === undefined || (last.end !== undefined && last.end.outcome !== "unresolved")) return;
+  const end = { outcome: "restored", exitCode: 0, applied: [], failure: null, isFoundLater: true } as const;
+  openJournal(directory, owner, last.id, now).note({ step: "ended", ...end });
+}
+
 interface Prepared {
+  readonly owner: BackupOwner;
   readonly backup: ChosenBackup;
   readonly tools: Tools;
   readonly choice: RestoreChoice;
@@ -132,7 +148,7 @@ async function prepare(request: RestoreRequest, { settings, signal, tell }: Oper
       otherDatabase: isOther ? manifest.database : undefined,
       history: hasManifest ? manifest.history : undefined,
     };
-    return { backup, tools, choice };
+    return { owner, backup, tools, choice };
   } finally {
     await session.close();
   }

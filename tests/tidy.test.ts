@@ -31,6 +31,7 @@ const LAYERS: readonly (readonly string[])[] = [
     "lib/preflight.ts",
     "lib/migration.ts",
     "lib/resolve.ts",
+    "lib/restore.ts",
     "lib/recovery.ts",
     "lib/interrupted.ts",
     "lib/repetition.ts",
@@ -108,6 +109,7 @@ const RESERVED: readonly {
       "lib/operations.ts": "gives the time to the modules below, which are pure or take it as an argument",
       "lib/recovery.ts": "as above",
       "lib/backups.ts": "as above",
+      "lib/restore.ts": "as above",
     },
   },
   {

@@ -715,7 +715,7 @@ export const en: Messages = {
     backup: "Take a backup now and verify it in full; prints its path.",
     backups: "List the backups: time, size, format, verified, when they are pruned.",
     history: "Past deploys: when, what, how long, how each ended, which backup.",
-    restore: "Restore a backup: a file or latest (default). See --before, --into, --yes-restore.",
+    restore: "Restore a backup: a file or latest (default); --before, --into, --yes-restore.",
     verify: "Read a backup to its end: a file, latest (default) or all (exit 4: damaged).",
     prune: "Delete old backups by the policy (--dry-run: only show them).",
     healthCheck: "The health check, also as deploy health-check (see its --help).",

@@ -689,7 +689,7 @@ export const ko: Messages = {
     backup: "지금 백업하고 전체를 검증합니다. 표준 출력에는 백업 파일의 경로만 씁니다.",
     backups: "백업 목록: 시각, 크기, 형식, 검증, 이후 마이그레이션, 삭제 예정",
     history: "지난 배포: 시각, 마이그레이션, 소요 시간, 결과, 백업",
-    restore: "백업을 복원합니다: 파일, latest (기본값). --before, --into, --yes-restore 참고",
+    restore: "백업을 복원합니다: 파일, latest (기본값), --before, --into, --yes-restore",
     verify: "백업을 끝까지 읽어 검증합니다: 파일, latest (기본값), all (4: 손상됨)",
     prune: "보관 정책에 따라 오래된 백업을 삭제합니다 (--dry-run: 보여 주기만 함).",
     healthCheck: "상태 검사: health-check 또는 deploy health-check (--help 참고)",
