@@ -22,6 +22,7 @@ import { type ClientTool, findTool } from "./postgres/tools.ts";
 import { readRestoreFacts } from "./restore/facts.ts";
 import { lowerAnyFence } from "./restore/fence.ts";
 import { makeRemovalCommand } from "./restore/instructions.ts";
+import { resolveSwap } from "./restore/interrupted-swap.ts";
 import { takeMark } from "./restore/mark.ts";
 import { readMarkFile } from "./restore/mark-file.ts";
 import { chooseRestore, type Rung } from "./restore/plan.ts";
@@ -116,6 +117,8 @@ interface Prepared {
 /** Everything that can be refused is refused here, without a lock: a person may take his time. */
 async function prepare(request: RestoreRequest, { settings, signal, tell }: OperationContext): Promise<Prepared> {
   const database = makeDatabase(settings.target);
+  const { maintenanceDatabase, deployLockWaitMs: waitMs } = settings;
+  await resolveSwap(database, { maintenanceDatabase, waitMs, signal, tell });
   // A fence that a killed deploy has left is lifted before anything is restored.
   database.passFence();
   const { session, owner } = await retryWhileUnavailable(

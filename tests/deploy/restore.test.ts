@@ -338,7 +338,11 @@ describe("cut off", () => {
       const next = await runDeploy(live.project, { url: live.url });
       expect(next.exitCode, next.stderr).toBe(0);
       expect(dumpDatabase(cluster, live.database)).toBe(present);
-      expect(await findKept(live.database)).toEqual([]);
+      const [, second = ""] = backupsOf(live);
+      const again = await restore(live, second, "--yes-restore", live.database);
+      expect(again.exitCode, again.stderr).toBe(0);
+      expect(dumpDatabase(cluster, live.database)).toBe(live.before);
+      expect((await findKept(live.database)).filter((name) => !name.includes("_failed_"))).toEqual([]);
     },
     TIMEOUT_MS,
   );
