@@ -18,6 +18,8 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   explain(problem: AnyDeployError): Promise<AnyDeployError>;
   takeLock(): Promise<void>;
   releaseLock(): Promise<void>;
+  /** Finishes or undoes a swap that a killed deploy has begun, and waits for one that is at work. Under the lock. */
+  resolveSwap(): Promise<void>;
   /** Lets writers in again whom a killed deploy has shut out. Under the lock, and it is held anew afterwards. */
   lowerLeftFence(id: string): Promise<void>;
   /** What a deploy that was killed has left; undefined where there was none. Readies what finishes or undoes it. */
@@ -127,7 +129,7 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
   tell({ kind: "deploy-started", version: options.version });
   tell({ kind: "reading-status" });
   const seen = await operations.readPlan();
-  if (isUpToDate(seen) && (seen.fence === undefined || options.dryRun)) return tellUpToDate(seen, false, tell);
+  if (isUpToDate(seen) && (!isInterrupted(seen) || options.dryRun)) return tellUpToDate(seen, false, tell);
   if (options.dryRun) {
     // What is unfinished is at work then, and not failed; what it will leave to do can't be known.
     const isAtWork = seen.lockHeld && seen.unfinished.length > 0;
@@ -211,12 +213,18 @@ async function deployLocked(
   }
 }
 
-/** A fence that is still there when we hold the lock belongs to a deploy that was killed. */
+/** What is still there when we hold the lock belongs to a deploy that was killed. */
 async function readLockedPlan(operations: Operations): Promise<Plan> {
   const plan = await operations.readPlan();
-  if (plan.fence === undefined) return plan;
-  await operations.lowerLeftFence(plan.fence);
+  if (!isInterrupted(plan)) return plan;
+  if (plan.hasSwap) await operations.resolveSwap();
+  if (plan.fence !== undefined) await operations.lowerLeftFence(plan.fence);
   return await operations.readPlan();
+}
+
+/** A deploy has left traces in the database: it is at work, or was killed. */
+function isInterrupted(plan: Plan): boolean {
+  return plan.fence !== undefined || plan.hasSwap;
 }
 
 async function migrateMarked(

@@ -183,6 +183,7 @@ export type Warning =
       readonly reasons: readonly SegmentReason[];
     }
   /** Writers are shut out: by a deploy at work, or by one that was killed. */
+  | { readonly about: "swap-unfinished" }
   | { readonly about: "fenced"; readonly id: string; readonly isHeld: boolean }
   | { readonly about: "backup-dir-in-container"; readonly path: string }
   | { readonly about: "no-tls"; readonly host: string }

@@ -20,12 +20,15 @@ import { readMigrationsFolder, readPresentScripts } from "./migrations/folder.ts
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
 import { makePlan, type Plan } from "./migrations/plan.ts";
 import { retryWhileUnavailable } from "./postgres/availability.ts";
+import { isShut } from "./postgres/connection-error.ts";
 import { type Database, makeDatabase } from "./postgres/database.ts";
+import type { LockOptions } from "./postgres/deploy-lock.ts";
 import { untilInterrupted } from "./postgres/interruption.ts";
 import type { Session } from "./postgres/session.ts";
 import type { ConnectionTarget } from "./postgres/url.ts";
 import type { Prepared } from "./preflight.ts";
 import type { RecoveryPoint } from "./recovery.ts";
+import type { SwapEnd } from "./restore/interrupted-swap.ts";
 import type { RestorePolicy } from "./restore/plan.ts";
 
 /** The settings that operations work by. */
@@ -63,6 +66,8 @@ export interface OperationContext {
   /** What the user gave us, for the children that need it. */
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly tell: Report;
+  /** A swap that was cut off is finished or undone: for commands that may change the database. */
+  readonly resolvesSwaps?: boolean;
   /** Fires with INTERRUPTED as its reason. What undoes a failure is never interrupted by it. */
   readonly signal: AbortSignal;
 }
@@ -154,7 +159,7 @@ class DatabaseOperations implements DeployOperations {
   }
 
   async takeLock(): Promise<void> {
-    const { settings, signal, tell } = this.#context;
+    const { signal, tell } = this.#context;
     const { acquireDeployLock } = await import("./postgres/deploy-lock.ts");
     await this.#session?.close();
     if (this.#history?.fence !== undefined) this.#database.passFence();
@@ -162,7 +167,7 @@ class DatabaseOperations implements DeployOperations {
       this.#database,
       () =>
         this.#database.open("deploy", { isMigrating: true, onNotice: (notice) => tell({ kind: "notice", ...notice }) }),
-      { waitMs: settings.deployLockWaitMs, signal, tell },
+      this.#lockOptions(signal),
     );
     this.#isLocked = true;
   }
@@ -170,6 +175,10 @@ class DatabaseOperations implements DeployOperations {
   async releaseLock(): Promise<void> {
     const { releaseDeployLock } = await import("./postgres/deploy-lock.ts");
     if (this.#session !== undefined) await releaseDeployLock(this.#session);
+  }
+
+  async resolveSwap(): Promise<void> {
+    await this.#resolveSwap(this.#context.signal);
   }
 
   async lowerLeftFence(id: string): Promise<void> {
@@ -338,7 +347,36 @@ class DatabaseOperations implements DeployOperations {
     if (lowered !== undefined || !wasLeft) tell({ kind: "fence-lowered", wasLeft, id, ended: 0, ...lowered });
   }
 
-  async #readHistory(): Promise<History> {
+  #lockOptions(signal: AbortSignal): LockOptions {
+    const { settings, tell } = this.#context;
+    const onShut = async () => void (await this.#resolveSwap(signal));
+    const openBeside = async () => {
+      const { LINGERING_DATABASES, openMaintenance } = await import("./postgres/maintenance.ts");
+      const opening = openMaintenance(this.#database, "wait", settings.maintenanceDatabase, LINGERING_DATABASES);
+      return await opening.catch(() => undefined);
+    };
+    return { waitMs: settings.deployLockWaitMs, signal, tell, onShut, openBeside };
+  }
+
+  async #resolveSwap(signal: AbortSignal): Promise<SwapEnd> {
+    const { settings, tell } = this.#context;
+    const { resolveSwap } = await import("./restore/interrupted-swap.ts");
+    const { maintenanceDatabase, deployLockWaitMs: waitMs } = settings;
+    return await resolveSwap(this.#database, { maintenanceDatabase, waitMs, signal, tell });
+  }
+
+  /** Nobody is let in: perhaps by a swap. @returns true when that has come to its end, so that it is worth another try */
+  async #passSwap(): Promise<boolean> {
+    const { resolvesSwaps, settings, signal } = this.#context;
+    if (resolvesSwaps) return !["absent", "unreachable", "shut-by-others"].includes(await this.#resolveSwap(signal));
+    const { inspectSwap } = await import("./restore/interrupted-swap.ts");
+    const state = await inspectSwap(this.#database, settings.maintenanceDatabase);
+    if (state === "none") return false;
+    const { database } = settings.target;
+    throw new DeployError("SWAP_UNFINISHED", { database, isAtWork: state === "at-work", reason: undefined });
+  }
+
+  async #readHistory(attempts = SHUT_ATTEMPTS_MAX): Promise<History> {
     const { settings, tell } = this.#context;
     if (this.#session?.isOpen !== true && !this.#isLocked) this.#session = await this.#database.open("deploy");
     const { session } = this.#current();
@@ -348,6 +386,7 @@ class DatabaseOperations implements DeployOperations {
       if (versionNumber >= MINIMUM_SERVER.versionNumber) return history;
       throw new DeployError("SERVER_TOO_OLD", { serverVersion: version, minimum: MINIMUM_SERVER.version });
     } catch (error) {
+      if (isShut(error) && attempts > 0 && (await this.#passSwap())) return await this.#readHistory(attempts - 1);
       if (!settings.createDatabase || !hasCode(error, "DATABASE_NOT_FOUND")) throw error;
       const { createDatabase } = await import("./postgres/database-creation.ts");
       await createDatabase(this.#database);
@@ -380,7 +419,7 @@ class DatabaseOperations implements DeployOperations {
           this.#session = await acquireDeployLock(
             this.#database,
             () => this.#database.open("deploy", { isMigrating: true }),
-            { waitMs: settings.deployLockWaitMs, signal: uninterrupted, tell },
+            this.#lockOptions(uninterrupted),
           );
         },
         { waitMs: Math.max(settings.databaseWaitMs, RECONNECT_MS_MIN), signal: uninterrupted, tell },
@@ -412,6 +451,9 @@ class DatabaseOperations implements DeployOperations {
     };
   }
 }
+
+/** How often in a row a swap may be in our way before we knock. */
+const SHUT_ATTEMPTS_MAX = 5;
 
 /** After a lost connection the server may be recovering from a crash: that is worth more than an impatient setting. */
 const RECONNECT_MS_MIN = 60_000;

@@ -291,6 +291,7 @@ function makeHistory(rows: readonly MigrationRow[], baseline?: Partial<NonNullab
     rows,
     lockHeld: false,
     fence: undefined,
+    hasSwap: false,
     baseline:
       baseline === undefined
         ? undefined

@@ -1,8 +1,8 @@
 /** The traces of a swap in comments, the names of the databases beside the live one, and properties that move. */
 import { describe, expect, test } from "bun:test";
+import { addTrace, readTrace, type Trace } from "../lib/postgres/swap-trace.ts";
 import { makeAsideName, makeAsidePattern } from "../lib/restore/aside-name.ts";
 import { moveProperty } from "../lib/restore/properties.ts";
-import { addTrace, readTrace, type Trace } from "../lib/restore/trace.ts";
 
 const TRACES: readonly Trace[] = [
   { swap: "started", scratch: "a_restore_1", failed: "a_failed_1", backup: "b" },

@@ -157,6 +157,7 @@ async function runDeploy(settings: Settings, environment: Environment, console: 
   const operations = makeOperations({
     settings,
     environment: settings.childEnvironment,
+    resolvesSwaps: !isDryRun,
     tell: watched.tell,
     signal: interruption.signal,
   });

@@ -259,6 +259,7 @@ export const en: Messages = {
     "backup-dir-in-container": ({ path }) => [
       `The backup folder is inside the container and disappears with it. Mount a volume there: ${path}`,
     ],
+    "swap-unfinished": () => ["A restored copy is being put in the place of the database, or that was interrupted."],
     fenced: ({ id, isHeld }) => [
       isHeld
         ? `A deploy in maintenance mode shuts writers out: ${id}`

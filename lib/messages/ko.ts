@@ -240,6 +240,7 @@ export const ko: Messages = {
     "backup-dir-in-container": ({ path }) => [
       `백업 폴더가 컨테이너 안에 있어 컨테이너와 함께 사라집니다. 볼륨을 연결하십시오: ${path}`,
     ],
+    "swap-unfinished": () => ["데이터베이스를 복원본으로 교체하는 작업이 진행 중이거나 중단되었습니다."],
     fenced: ({ id, isHeld }) => [
       isHeld
         ? `유지보수 모드 배포가 쓰기를 막고 있습니다: ${id}`

@@ -10,6 +10,7 @@ import { DEPLOY_LOCK_KEY } from "../postgres/deploy-lock-key.ts";
 import { FENCE_EXPRESSION, readFenceId } from "../postgres/fence-mark.ts";
 import type { Session } from "../postgres/session.ts";
 import { ServerError } from "../postgres/session.ts";
+import { hasOpenTrace } from "../postgres/swap-trace.ts";
 
 /** A row of `_prisma_migrations`. Times are ISO 8601 as the server renders them. */
 export interface MigrationRow {
@@ -43,6 +44,8 @@ export interface History {
   readonly lockHeld: boolean;
   /** Id of the fence that shuts writers out of the database: of a deploy at work, or of one that was killed. */
   readonly fence: string | undefined;
+  /** A swap of this database has begun and not ended: it is at work, or was killed. */
+  readonly hasSwap: boolean;
   /** What is in the target schema; only read where there is no table. */
   readonly baseline: Baseline | undefined;
 }
@@ -82,7 +85,9 @@ const TRACES = `
     WHERE locktype = 'advisory' AND classid = 0 AND objid = ${DEPLOY_LOCK_KEY} AND objsubid = 1 AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND pid <> pg_backend_pid()
-  ) AS "lockHeld", ${FENCE_EXPRESSION} AS "fence"`;
+  ) AS "lockHeld", ${FENCE_EXPRESSION} AS "fence",
+  (SELECT ${hasOpenTrace("shobj_description(oid, 'pg_database')")} FROM pg_database WHERE datname = current_database())
+    AS "hasSwap"`;
 
 /** Unqualified on purpose: the table is where Prisma would find it, through the session's search path. */
 const READ_ROWS = `SELECT ${SERVER_FACTS}, ${TRACES},
@@ -93,7 +98,7 @@ const READ_ROWS = `SELECT ${SERVER_FACTS}, ${TRACES},
      'rolledBackAt', rolled_back_at, 'appliedStepsCount', applied_steps_count) ORDER BY started_at, id), '[]')
    FROM _prisma_migrations) AS "rows"`;
 
-type Answer = ServerFacts & { lockHeld: boolean; fence: string | null };
+type Answer = ServerFacts & { lockHeld: boolean; fence: string | null; hasSwap: boolean };
 type RowsAnswer = Answer & { schema: string; rows: readonly MigrationRow[] };
 type BaselineAnswer = Answer & Baseline;
 
@@ -149,10 +154,10 @@ async function readBaseline(session: Session, schema: string, deadlineMs: number
   return { ...historyOf(answer), schema: undefined, rows: [], baseline: { tables, currentSchema, hasContractLedger } };
 }
 
-function historyOf(answer: Answer): Pick<History, "server" | "lockHeld" | "fence"> {
-  const { versionNumber, version, database, user, inRecovery, readOnly, lockHeld, fence } = answer;
+function historyOf(answer: Answer): Pick<History, "server" | "lockHeld" | "fence" | "hasSwap"> {
+  const { versionNumber, version, database, user, inRecovery, readOnly, lockHeld, fence, hasSwap } = answer;
   const server = { versionNumber, version, database, user, inRecovery, readOnly };
-  return { server, lockHeld, fence: readFenceId(fence) };
+  return { server, lockHeld, fence: readFenceId(fence), hasSwap };
 }
 
 function otherSchema(expected: string, found: string, user: string): DeployError {

@@ -35,6 +35,8 @@ export interface Plan {
   readonly lockHeld: boolean;
   /** Id of the fence that shuts writers out. One that is there while nobody holds the lock was left by a killed deploy. */
   readonly fence: string | undefined;
+  /** A swap of the database has not ended: it is at work, or was killed. */
+  readonly hasSwap: boolean;
   /** Why a deploy is refused. Only the holder of the lock may act on it. */
   readonly problem: AnyDeployError | undefined;
   readonly warnings: readonly Warning[];
@@ -80,6 +82,7 @@ export function makePlan(history: History, names: readonly string[], schema: str
     hasHistory: history.schema !== undefined,
     lockHeld: history.lockHeld,
     fence: history.fence,
+    hasSwap: history.hasSwap,
     problem: findProblem(history, byteOrdered, unfinished, missing, schema, policy),
     warnings: makeWarnings({ history, names, byteOrdered, prismaOrdered, missing, late }, policy),
   };
@@ -136,6 +139,7 @@ function makeWarnings(inputs: WarningInputs, policy: PlanPolicy): Warning[] {
   const { history, names, byteOrdered, prismaOrdered, missing, late } = inputs;
   const warnings: Warning[] = [];
   if (history.fence !== undefined) warnings.push({ about: "fenced", id: history.fence, isHeld: history.lockHeld });
+  if (history.hasSwap) warnings.push({ about: "swap-unfinished" });
   if (missing.length > 0) warnings.push({ about: "missing", migrations: missing });
   if (late.length > 0) warnings.push({ about: "late", migrations: late });
   if (byteOrdered.some((name, index) => name !== prismaOrdered[index])) {

@@ -1,6 +1,16 @@
 /** Why a connection could not be made, as an error of ours. Pure. */
-import { type AnyDeployError, DeployError, describeCause, isDeployError, type ServerMessage } from "../errors.ts";
+import {
+  type AnyDeployError,
+  DeployError,
+  describeCause,
+  hasCode,
+  isDeployError,
+  type ServerMessage,
+} from "../errors.ts";
 import type { ConnectionTarget } from "./url.ts";
+
+/** What a server says of a database with ALLOW_CONNECTIONS false. */
+const NOT_ACCEPTING = "55000";
 
 /** What the server answered instead of letting us in. Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html */
 export function refusalOf(target: ConnectionTarget, server: ServerMessage, waitedMs: number): AnyDeployError {
@@ -28,4 +38,10 @@ export function connectionFailureOf(target: ConnectionTarget, cause: unknown, wa
     return new DeployError("AUTHENTICATION_FAILED", { user, host, reason }, { cause });
   }
   return new DeployError("DATABASE_UNREACHABLE", { host, port, reason, waitedMs }, { cause });
+}
+
+/** The database is there and lets nobody in, or is just being renamed. */
+export function isShut(error: unknown): boolean {
+  if (hasCode(error, "DATABASE_NOT_FOUND")) return true;
+  return hasCode(error, "DATABASE_REFUSED") && error.fields.server.sqlState === NOT_ACCEPTING;
 }

@@ -3,12 +3,17 @@
  *
  * A blocking `pg_advisory_lock` deadlocks with a CREATE INDEX CONCURRENTLY of the holder, since the waiter's snapshot
  * is one that the index build waits for. A poll has no snapshot between two tries.
+ *
+ * Who waits does so in another database where one lets him in, and looks from there whether the lock is still held: in
+ * this one a session of his, opened whenever, would be a stranger's, and nobody could prove any more that he was alone.
  */
 import { DeployError, isDeployError, type LockHolder } from "../errors.ts";
 import type { Report } from "../events.ts";
 import { pause } from "../system/pause.ts";
+import { isShut } from "./connection-error.ts";
 import type { Database } from "./database.ts";
 import { DEPLOY_LOCK_KEY } from "./deploy-lock-key.ts";
+import { quoteLiteral } from "./identifier.ts";
 import type { Session } from "./session.ts";
 
 export interface LockOptions {
@@ -16,6 +21,10 @@ export interface LockOptions {
   readonly waitMs: number;
   readonly signal: AbortSignal;
   readonly tell: Report;
+  /** A session in another database of the cluster, to wait in. Undefined where none lets us in. */
+  readonly openBeside?: (() => Promise<Session | undefined>) | undefined;
+  /** Called when the database lets nobody in: a swap, which may have been cut off. What it throws ends the waiting. */
+  readonly onShut?: (() => Promise<void>) | undefined;
 }
 
 const POLL_MS = 500;
@@ -23,13 +32,13 @@ const REPORT_EVERY_MS = 10_000;
 const STATEMENT_SHOWN_LENGTH = 120;
 const QUERY_DEADLINE_MS = 30_000;
 
-const HOLDER = `
+const makeHolderQuery = (database: string) => `
   SELECT l.pid, coalesce(a.application_name, '') AS "applicationName", host(a.client_addr) AS "clientAddress",
     to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "since", a.state,
     left(regexp_replace(a.query, '\\s+', ' ', 'g'), ${STATEMENT_SHOWN_LENGTH}) AS "statement"
   FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
   WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = ${DEPLOY_LOCK_KEY} AND l.objsubid = 1 AND l.granted
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = ${database})
   LIMIT 1`;
 
 /** The lock belongs to a backend; behind a pooler the next statement may run on another one. */
@@ -51,30 +60,66 @@ export async function acquireDeployLock(
   openSession: () => Promise<Session>,
   options: LockOptions,
 ): Promise<Session> {
-  const startedMs = performance.now();
-  let session = await openSession();
-  let holder: LockHolder | undefined;
-  let reportedMs = Number.NEGATIVE_INFINITY;
+  const wait = makeWait(database, options);
+  let session: Session | undefined;
   for (;;) {
     try {
-      if (!session.isOpen) session = await openSession();
+      if (session?.isOpen !== true) session = await openSession();
       const pid = await tryLock(session);
       if (pid !== undefined) return await confirmLock(database, session, pid);
-      const waitedMs = performance.now() - startedMs;
-      if (performance.now() - reportedMs >= REPORT_EVERY_MS) {
-        holder = await readLockHolder(session);
-        options.tell({ kind: "lock-waiting", holder, waitedMs });
-        reportedMs = performance.now();
-      }
-      if (waitedMs >= options.waitMs) throw new DeployError("LOCK_NOT_ACQUIRED", { holder, waitedMs });
+      await wait.report(session, "current_database()");
+      // Where it can't wait beside the database, it keeps its session.
+      await wait.beside(session);
     } catch (error) {
-      if (!isCutByHolder(error) || performance.now() - startedMs >= options.waitMs) {
-        await session.close();
+      if (!isCutByHolder(error) || wait.isOver()) {
+        await session?.close();
         throw error;
       }
+      if (isShut(error)) await options.onShut?.();
     }
     await pause(POLL_MS, options.signal);
   }
+}
+
+interface Wait {
+  isOver(): boolean;
+  /** Says who holds the lock, from time to time. @throws LOCK_NOT_ACQUIRED when the time is over */
+  report(session: Session, databaseExpression: string): Promise<void>;
+  /** Closes the session and waits in another database until nobody holds the lock. Returns at once where none lets us in. */
+  beside(session: Session): Promise<void>;
+}
+
+function makeWait({ target }: Database, { waitMs, signal, tell, openBeside }: LockOptions): Wait {
+  const startedMs = performance.now();
+  let holder: LockHolder | undefined;
+  let reportedMs = Number.NEGATIVE_INFINITY;
+  const isOver = () => performance.now() - startedMs >= waitMs;
+  const report = async (session: Session, databaseExpression: string) => {
+    const waitedMs = performance.now() - startedMs;
+    if (performance.now() - reportedMs >= REPORT_EVERY_MS) {
+      holder = await readHolder(session, databaseExpression);
+      tell({ kind: "lock-waiting", holder, waitedMs });
+      reportedMs = performance.now();
+    }
+    if (isOver()) throw new DeployError("LOCK_NOT_ACQUIRED", { holder, waitedMs });
+  };
+  let isPossible = true;
+  const beside = async (session: Session) => {
+    const watcher = isPossible ? await openBeside?.() : undefined;
+    isPossible = watcher !== undefined;
+    if (watcher === undefined) return;
+    try {
+      await session.close();
+      const name = quoteLiteral(target.database);
+      while ((await readHolder(watcher, name)) !== undefined) {
+        await report(watcher, name);
+        await pause(POLL_MS, signal);
+      }
+    } finally {
+      await watcher.close();
+    }
+  };
+  return { isOver, report, beside };
 }
 
 /** A holder that swaps databases lets nobody into the old one; for a moment there may be none of that name. */
@@ -93,7 +138,13 @@ export async function releaseDeployLock(session: Session): Promise<void> {
 
 /** Who holds the lock, as far as our role may see it. */
 export async function readLockHolder(session: Session): Promise<LockHolder | undefined> {
-  const rows = await session.query<{ [K in keyof LockHolder]: LockHolder[K] | null }>(HOLDER, {
+  return await readHolder(session, "current_database()");
+}
+
+/** @param databaseExpression SQL for the name of the database whose lock it is */
+async function readHolder(session: Session, databaseExpression: string): Promise<LockHolder | undefined> {
+  const query = makeHolderQuery(databaseExpression);
+  const rows = await session.query<{ [K in keyof LockHolder]: LockHolder[K] | null }>(query, {
     during: "read the holder of the deploy lock",
     deadlineMs: QUERY_DEADLINE_MS,
   });

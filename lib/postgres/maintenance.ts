@@ -28,18 +28,27 @@ export async function openMaintenance(
 ): Promise<Session | undefined> {
   const candidates = preferred === undefined || preferred === "" ? names : [preferred];
   for (const name of candidates.filter((candidate) => candidate !== database.target.database)) {
-    const session = await besideDatabase(database, name).open(purpose);
     try {
-      await session.query(
-        `SELECT pg_catalog.set_config('search_path', '', false), pg_catalog.set_config('statement_timeout', '0', false),
-           pg_catalog.set_config('default_transaction_read_only', 'off', false)`,
-        { during: "reach the maintenance database", deadlineMs: DEADLINE_MS },
-      );
-      return session;
+      return await openPrepared(besideDatabase(database, name), purpose);
     } catch (error) {
-      await session.close();
       if (!isDeployError(error) || ["DATABASE_UNREACHABLE", "DATABASE_STARTING"].includes(error.code)) throw error;
     }
   }
   return undefined;
+}
+
+/** No timeout of the role ends it, and the server notices soon when we die. */
+async function openPrepared(beside: Database, purpose: string): Promise<Session> {
+  const session = await beside.open(purpose, { isMigrating: true });
+  try {
+    await session.query(
+      `SELECT pg_catalog.set_config('search_path', '', false),
+         pg_catalog.set_config('default_transaction_read_only', 'off', false)`,
+      { during: "set up the session beside the database", deadlineMs: DEADLINE_MS },
+    );
+    return session;
+  } catch (error) {
+    await session.close();
+    throw error;
+  }
 }

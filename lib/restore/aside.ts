@@ -13,6 +13,7 @@ import { quoteIdentifier, quoteLiteral } from "../postgres/identifier.ts";
 import { databaseArgument } from "../postgres/libpq.ts";
 import { besideDatabase } from "../postgres/maintenance.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
+import { addTrace, type Trace } from "../postgres/swap-trace.ts";
 import { type ClientTool, readOfflineEnvironment } from "../postgres/tools.ts";
 import { run } from "../system/exec.ts";
 import { CONTENT_SETTINGS } from "./content.ts";
@@ -24,7 +25,6 @@ import { WORK_PREFIX } from "./leftovers.ts";
 import type { MarkedContent } from "./mark.ts";
 import { makePropertiesBlock, moveProperty, PROPERTIES_QUERY } from "./properties.ts";
 import { DIFFERS_STATE, makeVerifyBlock } from "./script.ts";
-import { addTrace, type Trace } from "./trace.ts";
 
 export interface AsideOptions {
   /** The live database, which the new one is made like. */

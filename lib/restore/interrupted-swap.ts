@@ -15,8 +15,12 @@ import { pause } from "../system/pause.ts";
 import { type DatabaseRow, finishSwap, readDatabase, tryLockSwap, undoSwap, waitUntilEmpty } from "./swap-steps.ts";
 
 export type SwapEnd =
-  /** There is no trace of a swap, and the database admits whom it may, or has never been there. */
-  | "none"
+  /** There is no such database. */
+  | "absent"
+  /** No maintenance database lets us in, so nothing is known. */
+  | "unreachable"
+  /** There is no trace of a swap, and the database admits whom it may. */
+  | "open"
   /** Somebody else, who has left no trace of ours, lets nobody in. */
   | "shut-by-others"
   /** The one that was at work has ended, well or not: look again. */
@@ -44,10 +48,11 @@ const DEADLINE_MS = 30_000;
 export async function resolveSwap(database: Database, options: InterruptedOptions): Promise<SwapEnd> {
   const name = database.target.database;
   const session = await openMaintenance(database, "swap", options.maintenanceDatabase);
-  if (session === undefined) return "none";
+  if (session === undefined) return "unreachable";
   try {
     const seen = await readDatabase(session, name);
-    if (seen?.trace?.swap !== "started") return seen === undefined || seen.isOpen ? "none" : "shut-by-others";
+    if (seen === undefined) return "absent";
+    if (seen.trace?.swap !== "started") return seen.isOpen ? "open" : "shut-by-others";
     await waitForLock(session, name, options);
     const row = await readDatabase(session, name);
     // Whoever was at work has come to his end meanwhile, and the database by this name may be another one.
@@ -88,7 +93,7 @@ async function resolve(
   live: DatabaseRow,
   { maintenanceDatabase, tell }: InterruptedOptions,
 ): Promise<SwapEnd> {
-  if (live.trace?.swap !== "started") return "none";
+  if (live.trace?.swap !== "started") return "open";
   const { scratch, failed, backup } = live.trace;
   const ready = (await readDatabase(session, scratch))?.trace;
   const isReady = ready?.swap === "ready" && ready.live === live.oid && ready.row === live.row && !live.isOpen;

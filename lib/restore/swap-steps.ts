@@ -6,8 +6,8 @@ import { DeployError } from "../errors.ts";
 import { DEPLOY_LOCK_KEY } from "../postgres/deploy-lock-key.ts";
 import { quoteIdentifier, quoteLiteral } from "../postgres/identifier.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
+import { addTrace, readTrace, type Trace } from "../postgres/swap-trace.ts";
 import { readRow } from "./evidence.ts";
-import { addTrace, readTrace, type Trace } from "./trace.ts";
 
 export interface DatabaseRow {
   readonly oid: string;

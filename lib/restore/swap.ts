@@ -9,16 +9,16 @@
  * transaction that renames. So the restore may take its time, and nobody who arrives meanwhile makes the proof void.
  * Where both databases are to be kept whoever wrote, the door is shut for the last moment only.
  *
- * It can be cut off anywhere: the live database's comment says so (`trace.ts`), and `interrupted-swap.ts` finishes it or
- * undoes it.
+ * It can be cut off anywhere: the live database's comment says so (`postgres/swap-trace.ts`), and the next start finishes
+ * it or undoes it (`interrupted-swap.ts`).
  */
 import type { Manifest } from "../backup/manifest.ts";
-import { DeployError, hasCode, type RestoreReason } from "../errors.ts";
+import { DeployError, hasCode, isDeployError, type RestoreReason } from "../errors.ts";
 import { retryWhileUnavailable } from "../postgres/availability.ts";
 import type { Database } from "../postgres/database.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { openMaintenance } from "../postgres/maintenance.ts";
-import type { Session } from "../postgres/session.ts";
+import { ServerError, type Session } from "../postgres/session.ts";
 import type { ClientTool } from "../postgres/tools.ts";
 import { restoreAside } from "./aside.ts";
 import { makeAsideName, stampOf } from "./aside-name.ts";
@@ -225,19 +225,30 @@ async function replace(swap: Swap, live: DatabaseRow, maintenance: Session): Pro
 
 /** Whatever failed: the renames may have happened all the same, or else everything is as it was. */
 async function recoverFrom(cause: unknown, swap: Swap, session: Session): Promise<Swapped> {
+  const deadline = performance.now() + RECONNECT_MS;
   let maintenance = session;
-  try {
-    if (!maintenance.isOpen) maintenance = await reopenLocked(swap.options);
-    const kept = await readDatabase(maintenance, swap.failed);
-    if (kept !== undefined) return { failed: swap.failed, failedSizeBytes: kept.sizeBytes };
-    await undoSwap(maintenance, swap.live);
-  } catch (second) {
-    const reason = second instanceof Error ? second.message : String(second);
-    throw new DeployError("SWAP_UNFINISHED", { database: swap.live, isAtWork: false, reason }, { cause });
-  } finally {
-    await maintenance.close();
+  for (;;) {
+    try {
+      if (!maintenance.isOpen) maintenance = await reopenLocked(swap.options);
+      const kept = await readDatabase(maintenance, swap.failed);
+      if (kept !== undefined) return { failed: swap.failed, failedSizeBytes: kept.sizeBytes };
+      await undoSwap(maintenance, swap.live);
+      break;
+    } catch (second) {
+      // A session that a crash has ended may not know it yet.
+      if (!maintenance.isOpen && performance.now() < deadline) continue;
+      const reason = describe(second);
+      throw new DeployError("SWAP_UNFINISHED", { database: swap.live, isAtWork: false, reason }, { cause });
+    } finally {
+      if (maintenance !== session) await maintenance.close();
+    }
   }
   throw cause;
+}
+
+function describe(error: unknown): string {
+  if (error instanceof ServerError) return error.server.message;
+  return isDeployError(error) && "reason" in error.fields ? String(error.fields.reason) : String(error);
 }
 
 async function openSession({ database, maintenanceDatabase }: SwapOptions): Promise<Session> {

@@ -204,7 +204,13 @@ function operationsFor(url: string, project: Project, tell: (event: Event) => vo
     maintenance: false,
     retry: false,
   };
-  return makeOperations({ settings, environment: process.env, tell, signal: new AbortController().signal });
+  return makeOperations({
+    settings,
+    environment: process.env,
+    tell,
+    resolvesSwaps: true,
+    signal: new AbortController().signal,
+  });
 }
 
 interface World {

@@ -216,7 +216,8 @@ for (const [name, isShut] of [
       project.add("1_users", USERS);
       const holder = await openClient(cluster, database);
       await holder.run(`SELECT pg_advisory_lock(${DEPLOY_LOCK})`);
-      const run = startDeploy(project, { url, args: APP });
+      // Where no other database lets it in, it waits in this one.
+      const run = startDeploy(project, { url, args: ["--maintenance-database", "nowhere", ...APP] });
       await untilWaitingFor(holder.pid, run);
       const others = `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> ${holder.pid}`;
       const pid = await holder.run(others);

@@ -117,6 +117,7 @@ export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout
     },
   ],
   "backup-dir-in-container": [{ about: "backup-dir-in-container", path: VALUE }],
+  "swap-unfinished": [{ about: "swap-unfinished" }],
   fenced: [
     { about: "fenced", id: VALUE, isHeld: true },
     { about: "fenced", id: VALUE, isHeld: false },

@@ -1,0 +1,332 @@
+/**
+ * A deploy that fails half applied and swaps a restored copy in: end to end, cut off in every place, and with replicas.
+ * Whatever happens, the database is the failed one, whole, or the restored one, whole, and the next start goes on.
+ */
+import { expect, test } from "bun:test";
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
+import { openClient } from "../support/client.ts";
+import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { dumpDatabase } from "../support/dump.ts";
+import { makeProject, type Project, type RunningDeploy, runDeploy, startDeploy, until } from "../support/project.ts";
+import { APP, expectNoLeak, expectRefused, expectStarted } from "../support/refusal.ts";
+
+const TIMEOUT_MS = 300_000;
+const ROWS = 1_000;
+/** Where a restore can be held up: at a tenth, at half and at nine tenths of the rows, and in the build of an index. */
+const PLACES = [100, 500, 900, 100_500] as const;
+/** What belongs to the run alone. */
+const CONTENT = ["--exclude-table-data=_prisma_migrations"];
+
+interface Live {
+  readonly cluster: Cluster;
+  readonly database: string;
+  readonly url: string;
+  readonly project: Project;
+  readonly before: string;
+  /** The content as a failed deploy leaves it. */
+  readonly failed: string;
+  readonly gates: string;
+}
+
+/** Rows and an index whose restore stands still where a file of a name with that number is there. */
+function makeBase(gates: string): string {
+  return `
+    CREATE FUNCTION gate(n int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $gate$ BEGIN
+      IF n % 100 = 0 THEN
+        WHILE (pg_stat_file('${gates}' || n, true)).size IS NOT NULL LOOP PERFORM pg_sleep(0.02); END LOOP;
+      END IF;
+      RETURN true;
+    END $gate$;
+    CREATE TABLE big (id int CHECK (public.gate(id)), body text NOT NULL);
+    INSERT INTO big SELECT n, 'row ' || n FROM generate_series(1, ${ROWS}) AS n;
+    CREATE INDEX big_gate ON big (public.gate(id + 100000), id);
+    CREATE TABLE gone (id int PRIMARY KEY);
+    INSERT INTO gone VALUES (1);`;
+}
+
+/** Controls its transaction by itself, and so runs as Prisma runs it: what it has committed stays when it fails. */
+const HALF = `UPDATE big SET body = 'changed' WHERE id <= 10;
+  DROP TABLE gone;
+  CREATE TABLE half (id int);
+  INSERT INTO half VALUES (1);
+  COMMIT;
+  SELECT 1 / (SELECT count(*) - 1 FROM half);\n`;
+const GOOD = "CREATE TABLE half (id int);\n";
+
+async function makeLive(cluster?: Cluster): Promise<Live> {
+  const on = cluster ?? (await sharedCluster());
+  const gates = join(on.directory, `gate-${randomBytes(6).toString("hex")}-`);
+  const project = makeProject({ "1_base": makeBase(gates) });
+  const database = await on.createDatabase();
+  const url = on.url(database);
+  const first = await runDeploy(project, { url });
+  expect(first.exitCode, first.stderr).toBe(0);
+  const before = dumpDatabase(on, database, CONTENT);
+  project.add("2_half", HALF);
+  return { cluster: on, database, url, project, before, failed: await readFailed(on, database, project), gates };
+}
+
+/** What a deploy leaves that restores nothing. */
+async function readFailed(cluster: Cluster, template: string, project: Project): Promise<string> {
+  const copy = `${template}_copy`;
+  await cluster.psql("postgres", `CREATE DATABASE ${copy} TEMPLATE ${template}`);
+  const args = ["--restore", "never", "--accept-manual-restore"];
+  const environment = { BACKUP_DIR: join(temporaryDirectory(), "backups") };
+  const run = await runDeploy(project, { url: cluster.url(copy), args, environment });
+  expect(run.exitCode, run.stderr).toBe(6);
+  const failed = dumpDatabase(cluster, copy, CONTENT);
+  await cluster.psql("postgres", `DROP DATABASE ${copy}`);
+  return failed;
+}
+
+async function listDatabases({ cluster, database }: Live): Promise<string[]> {
+  const list = await cluster.psql(
+    "postgres",
+    `SELECT regexp_replace(datname, '\\d{8}_\\d{6}', 'STAMP') || CASE WHEN datallowconn THEN '' ELSE ' shut' END
+     FROM pg_database WHERE datname LIKE '${database}%' ORDER BY datname`,
+  );
+  return list.split("\n").map((name) => name.replace(database, "live"));
+}
+
+const UNTOUCHED = ["live"];
+const SWAPPED = ["live", "live_failed_STAMP shut"];
+const CUT_OFF = ["live shut", "live_restore_STAMP"];
+
+function shut({ gates }: Live, place: number): void {
+  writeFileSync(`${gates}${place}`, "");
+}
+
+function open({ gates }: Live, place: number): void {
+  if (existsSync(`${gates}${place}`)) rmSync(`${gates}${place}`);
+}
+
+/** Until the restored copy stands at a gate. @returns the backend that fills it */
+async function untilAtGate({ cluster, database }: Live, running?: RunningDeploy): Promise<string> {
+  const query = `SELECT max(pid) FROM pg_stat_activity WHERE datname LIKE '${database}\\_restore\\_%'
+    AND wait_event = 'PgSleep'`;
+  let pid = "";
+  await until(`the restore stands at a gate: ${running?.output() ?? ""}`, async () => {
+    pid = await cluster.psql("postgres", query);
+    return pid !== "";
+  });
+  return pid;
+}
+
+async function expectContent({ cluster, database }: Live, content: string): Promise<void> {
+  expect(dumpDatabase(cluster, database, CONTENT)).toBe(content);
+}
+
+/** A start without anything but the database's own traces to go by: another backup folder. */
+async function startElsewhere({ project, url }: Live, args: readonly string[] = APP) {
+  return await runDeploy(project, { url, args, environment: { BACKUP_DIR: join(temporaryDirectory(), "backups") } });
+}
+
+for (const format of ["plain", "custom"]) {
+  test(
+    `half applied: swapped in from a ${format} backup, and the printed command makes room for the next swap`,
+    async () => {
+      const live = await makeLive();
+      const { cluster, project, url } = live;
+      const args = ["--backup-format", format, ...APP];
+      const run = await runDeploy(project, { url, args });
+      expect(run.exitCode, run.stderr).toBe(5);
+      expect(run.stderr).toContain("실패하면: 트랜잭션 취소 → 복원본으로 교체 → 한 트랜잭션으로 제자리 복원\n");
+      expect(run.stderr).toMatch(
+        /✅ 백업에서 복원 완료\n {3}.*\n {3}실패한 데이터베이스는 보관합니다: \S+_failed_\d{8}_\d{6} \(\d/,
+      );
+      expectNoLeak(run, []);
+      await expectContent(live, live.before);
+      expect(await listDatabases(live)).toEqual(SWAPPED);
+
+      const again = await runDeploy(project, { url, args: [...args.slice(0, 2), "--lang", "en"] });
+      expect(again.exitCode, again.stderr).toBe(5);
+      expect(again.stderr).toContain(
+        "swap in a restored copy: not possible. A database that failed before is still there",
+      );
+      await expectContent(live, live.before);
+      expect(await listDatabases(live)).toEqual(SWAPPED);
+
+      const command = /^ +(psql -X .*DROP DATABASE .*)$/m.exec(run.stderr)?.[1] ?? "no command";
+      const env = {
+        PATH: `${dirname(findClientTool("psql")?.path ?? "")}:${process.env.PATH}`,
+        PGHOST: cluster.host,
+        PGPORT: String(cluster.port),
+        PGUSER: cluster.superuser,
+      };
+      execFileSync("sh", ["-c", command], { env, stdio: "ignore" });
+      expect(await listDatabases(live)).toEqual(UNTOUCHED);
+      project.add("2_half", GOOD);
+      expectStarted(await runDeploy(project, { url, args }));
+    },
+    TIMEOUT_MS,
+  );
+}
+
+for (const place of PLACES) {
+  test(
+    `the deploy is killed at ${place} of the restore: shut until the next start, which finds the failed database`,
+    async () => {
+      const live = await makeLive();
+      shut(live, place);
+      const running = startDeploy(live.project, { url: live.url, args: APP });
+      await untilAtGate(live, running);
+      running.kill("SIGKILL");
+      await running.ended;
+      expect(await listDatabases(live)).toEqual(CUT_OFF);
+      // It may look, and changes nothing.
+      const status = await startElsewhere(live, ["status"]);
+      expectRefused(status, { exitCode: 7, code: "SWAP_UNFINISHED" });
+      expect(await listDatabases(live)).toEqual(CUT_OFF);
+
+      const next = await startElsewhere(live);
+      expect(next.exitCode, next.stderr).toBe(3);
+      expect(next.stderr).toContain("중단된 복원을 취소했습니다.");
+      open(live, place);
+      expect(await listDatabases(live)).toEqual(UNTOUCHED);
+      await expectContent(live, live.failed);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    `the restoring backend is ended at ${place}: restored in place instead`,
+    async () => {
+      const live = await makeLive();
+      shut(live, place);
+      const running = startDeploy(live.project, { url: live.url, args: APP });
+      const pid = await untilAtGate(live, running);
+      await live.cluster.psql("postgres", `SELECT pg_terminate_backend(${pid})`);
+      open(live, place);
+      const run = await running.ended;
+      expect(run.exitCode, run.stderr).toBe(5);
+      expect(run.stderr).toContain("다음 방법을 시도합니다: 한 트랜잭션으로 제자리 복원");
+      expect(await listDatabases(live)).toEqual(UNTOUCHED);
+      await expectContent(live, live.before);
+    },
+    TIMEOUT_MS,
+  );
+}
+
+test(
+  "the deploy is killed between the shut door and the renames: the next start finishes, and deploys",
+  async () => {
+    const live = await makeLive();
+    const { cluster, database, url, project } = live;
+    shut(live, PLACES[3]);
+    const running = startDeploy(project, { url, args: APP });
+    await untilAtGate(live, running);
+    // Whoever has begun to alter the database lets nobody rename it.
+    const obstacle = await openClient(cluster, "postgres");
+    await obstacle.run(`BEGIN; COMMENT ON DATABASE "${database}" IS 'in the way'`);
+    open(live, PLACES[3]);
+    const waiting = `SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%RENAME TO%' AND wait_event_type = 'Lock'
+      AND datname = 'postgres' AND pid <> pg_backend_pid()`;
+    await until("the renames wait", async () => (await cluster.psql("postgres", waiting)) === "1");
+    running.kill("SIGKILL");
+    await running.ended;
+    await obstacle.run("ROLLBACK");
+    await obstacle.end();
+    expect(await listDatabases(live)).toEqual(CUT_OFF);
+    project.add("2_half", GOOD);
+    const next = await startElsewhere(live);
+    expectStarted(next);
+    expect(next.stderr).toContain("중단된 복원을 끝냈습니다.");
+    expect(await listDatabases(live)).toEqual(SWAPPED);
+    expect(await cluster.psql(database, "SELECT count(*) FROM gone, big WHERE body LIKE 'row %'")).toBe(String(ROWS));
+    expect(
+      await cluster.psql(
+        database,
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()",
+      ),
+    ).toBe("");
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "the server crashes under the restore: the failed database, whole and open",
+  async () => {
+    const own = await startCluster({ settings: { max_connections: "50" }, fsync: true });
+    try {
+      const live = await makeLive(own);
+      shut(live, 500);
+      const running = startDeploy(live.project, { url: live.url, args: APP });
+      const pid = await untilAtGate(live, running);
+      open(live, 500);
+      process.kill(Number(pid), "SIGKILL");
+      const run = await running.ended;
+      expect(run.exitCode, run.stderr).toBe(6);
+      expect(run.stderr).toContain("서버 통계가 초기화되었습니다.");
+      expect(await listDatabases(live)).toEqual(UNTOUCHED);
+      await expectContent(live, live.failed);
+    } finally {
+      await own.remove();
+    }
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "replicas wait while one swaps, whether they came before or in the middle, and then deploy",
+  async () => {
+    const live = await makeLive();
+    const { cluster, database, url, project } = live;
+    shut(live, 500);
+    const holder = await openClient(cluster, database);
+    await holder.run("SELECT pg_advisory_lock(72707369)");
+    const early = Array.from({ length: 2 }, () => startDeploy(project, { url, args: APP }));
+    await until("both wait", () => early.every((run) => run.output().includes("다른 배포가 끝나기를 기다리는 중")));
+    await holder.end();
+    await untilAtGate(live, early[0]);
+    const late = startDeploy(project, { url, args: APP });
+    await until("the late one waits", () => late.output().includes("다른 배포가 끝나기를 기다리는 중"));
+    expect(cluster.readLog()).toContain(`database "${database}" is not currently accepting connections`);
+    // The one that swaps has read its migrations; the others read theirs when it is their turn.
+    project.add("2_half", GOOD);
+    open(live, 500);
+    const ended = await Promise.all([...early, late].map((run) => run.ended));
+    expect(ended.map(({ exitCode }) => exitCode).sort()).toEqual([0, 0, 5]);
+    expect(await listDatabases(live)).toEqual(SWAPPED);
+    expect(await cluster.psql(database, "SELECT count(*) FROM gone, half")).toBe("0");
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a client that commits all the time: --restore=always swaps, and every acknowledged write is in the one that is kept",
+  async () => {
+    const live = await makeLive();
+    const { cluster, database, url, project } = live;
+    const client = await openClient(cluster, database);
+    await client.run("CREATE TABLE notes (n int)");
+    let acknowledged = 0;
+    const writing = (async () => {
+      for (;;) {
+        await client.run(`INSERT INTO notes VALUES (${acknowledged + 1})`);
+        acknowledged += 1;
+      }
+    })().catch(() => {});
+    await until("it writes", () => acknowledged > 3);
+    const refused = await runDeploy(project, { url, args: ["--restore", "swap", ...APP] });
+    expect(refused.exitCode, refused.stderr).toBe(6);
+    expect(await listDatabases(live)).toEqual(UNTOUCHED);
+    await cluster.psql(database, "UPDATE _prisma_migrations SET rolled_back_at = now() WHERE finished_at IS NULL");
+    await cluster.psql(database, "DROP TABLE half; CREATE TABLE gone ()");
+    const run = await runDeploy(project, { url, args: ["--restore", "always", ...APP] });
+    await writing;
+    expect(run.exitCode, run.stderr).toBe(5);
+    expect(run.stderr).toContain("두 데이터베이스를 모두 보관합니다");
+    expect(await listDatabases(live)).toEqual(SWAPPED);
+    const failed = /보관합니다: (\S+_failed_\S+)/.exec(run.stderr)?.[1] ?? "";
+    await cluster.psql("postgres", `ALTER DATABASE "${failed}" ALLOW_CONNECTIONS true`);
+    const kept = Number(await cluster.psql(failed, "SELECT count(*) FROM notes"));
+    // The last one may have been committed without an answer.
+    expect([acknowledged, acknowledged + 1]).toContain(kept);
+    expect(await cluster.psql(database, "SELECT to_regclass('half')")).toBe("");
+  },
+  TIMEOUT_MS,
+);
