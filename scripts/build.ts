@@ -8,7 +8,7 @@
  *   bun run build --all      scripts, and a binary for every target
  *   bun run build --target linux-x64-musl   (repeatable) scripts, and the binaries of these targets
  *
- * `--outdir DIRECTORY` instead of `dist`. What an earlier build left there is replaced or removed.
+ * `--outdir DIRECTORY` instead of `dist`. Binaries that an earlier build left there are removed where new ones are made.
  */
 import { createHash } from "node:crypto";
 import {
@@ -19,6 +19,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -30,7 +31,8 @@ import { fetchPackage } from "./support/npm-package.ts";
 import { isMusl } from "./support/postgres-binaries.mjs";
 
 const ROOT = dirname(import.meta.dirname);
-const MADE = /^((deploy|health-check)(\.js)?|prisma-safe-deploy-.*|SHA256SUMS)$/;
+const BINARIES = /^(deploy|health-check|prisma-safe-deploy-.*)$/;
+const SHIPPED = /^(.*\.js|prisma-safe-deploy-.*)$/;
 const SCRIPTS = ["deploy", "health-check"] as const;
 const EXECUTABLE = 0o755;
 
@@ -51,19 +53,15 @@ async function build(): Promise<void> {
   const { targets, outdir } = readWishes();
   const commit = await readCommit(ROOT);
   mkdirSync(outdir, { recursive: true });
-  for (const name of readdirSync(outdir)) if (MADE.test(name)) rmSync(join(outdir, name));
-  const made: string[] = [];
-  for (const program of SCRIPTS) {
-    const path = join(outdir, `${program}.js`);
-    writeFileSync(path, await bundleScript(program, { commit }), { mode: EXECUTABLE });
-    made.push(path);
+  if (targets.length > 0) {
+    for (const name of readdirSync(outdir)) if (BINARIES.test(name)) rmSync(join(outdir, name));
   }
-  for (const target of targets) made.push(await compile(target, outdir, commit));
-  const sums = made.map(
-    (path) => `${createHash("sha256").update(readFileSync(path)).digest("hex")}  ${basename(path)}\n`,
-  );
-  writeFileSync(join(outdir, "SHA256SUMS"), sums.join(""));
-  for (const path of made) console.log(`${relative(process.cwd(), path)}: ${formatSize(Bun.file(path).size)}`);
+  for (const program of SCRIPTS) {
+    writeFileSync(join(outdir, `${program}.js`), await bundleScript(program, { commit }), { mode: EXECUTABLE });
+  }
+  for (const target of targets) await compile(target, outdir, commit);
+  writeFileSync(join(outdir, "SHA256SUMS"), listShipped(outdir).map(formatSum).join(""));
+  for (const path of listShipped(outdir)) console.log(`${relative(process.cwd(), path)}: ${formatSize(path)}`);
 }
 
 /** What to make, and where. On a platform that has no target the binary is that of the Bun that runs here. */
@@ -85,8 +83,8 @@ function readWishes(): { readonly targets: readonly string[]; readonly outdir: s
   return { targets: values.all ? TARGETS : chosen, outdir: values.outdir };
 }
 
-/** @returns the binary; that of this machine is also `dist/deploy`, with a link `dist/health-check` */
-async function compile(target: string, outdir: string, commit: string | undefined): Promise<string> {
+/** Makes one binary. That of this machine is also `deploy`, with a link `health-check`. */
+async function compile(target: string, outdir: string, commit: string | undefined): Promise<void> {
   const outfile = join(outdir, `prisma-safe-deploy-${target}`);
   const scratch = mkdtempSync(join(outdir, ".build-"));
   try {
@@ -115,7 +113,6 @@ async function compile(target: string, outdir: string, commit: string | undefine
     linkSync(outfile, join(outdir, "deploy"));
     symlinkSync("deploy", join(outdir, "health-check"));
   }
-  return outfile;
 }
 
 /** Bun would download it by itself, past npm's settings. */
@@ -124,6 +121,17 @@ async function findRuntime(target: Target) {
   return { target: `bun-${target}` as const, executablePath: join(directory, "bin", "bun") };
 }
 
-function formatSize(bytes: number): string {
-  return bytes < 1024 ** 2 * 10 ? `${Math.round(bytes / 1024)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
+function listShipped(outdir: string): string[] {
+  const names = readdirSync(outdir).filter((name) => SHIPPED.test(name));
+  return names.sort().map((name) => join(outdir, name));
+}
+
+/** A line as `sha256sum --check` reads it. */
+function formatSum(path: string): string {
+  return `${createHash("sha256").update(readFileSync(path)).digest("hex")}  ${basename(path)}\n`;
+}
+
+function formatSize(path: string): string {
+  const bytes = statSync(path).size;
+  return bytes < 10 * 1024 ** 2 ? `${Math.round(bytes / 1024)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }

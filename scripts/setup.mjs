@@ -55,8 +55,8 @@ function installPackages() {
 
 /** All versions in package.json are exact, so the folder is up to date when each one is the one named there. */
 function hasPackages() {
-  const { dependencies, devDependencies } = readJson(join(root, "package.json"));
-  return Object.entries({ ...dependencies, ...devDependencies }).every(
+  const { devDependencies } = readJson(join(root, "package.json"));
+  return Object.entries(devDependencies).every(
     ([name, version]) => readJson(join(root, "node_modules", name, "package.json"))?.version === version,
   );
 }
