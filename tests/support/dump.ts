@@ -19,6 +19,8 @@ export function dumpDatabase(cluster: Cluster, database: string, args: readonly 
       PGPASSWORD: cluster.password,
     },
     encoding: "utf8",
+    // What it warns of is shown only where it fails.
+    stdio: ["ignore", "pipe", "pipe"],
     maxBuffer: 1 << 30,
   });
   return output.replace(/^-- Dumped .*$/gm, "");
