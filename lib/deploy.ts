@@ -9,6 +9,7 @@ import { type Report, type SegmentSummary, unfailing, type Warning } from "./eve
 import type { ConcurrentFailure } from "./migrations/concurrent-index.ts";
 import { isUpToDate, type Plan } from "./migrations/plan.ts";
 import type { Outcome } from "./outcome.ts";
+import type { RecoveryChoices } from "./restore/choices.ts";
 
 /** What the deploy does to the world. Each verb checks its own work and throws a DeployError where it failed. */
 export interface Operations<Backup extends TakenBackup = TakenBackup> {
@@ -50,6 +51,8 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   restore(): Promise<KeptDatabase | undefined>;
   /** The commands for a person, where nothing more may be done automatically. */
   makeInstructions(backup: Backup): Promise<readonly string[]>;
+  /** What that person can choose, and what it costs, as far as it can be found out. */
+  describeChoices(backup: Backup): Promise<RecoveryChoices>;
   prune(backup: Backup): Promise<void>;
   /** Writes into the journal what has failed, before anything is undone. */
   noteFailure(error: AnyDeployError): Promise<void>;
@@ -324,7 +327,8 @@ async function unresolved(
 ): Promise<Outcome> {
   // What is true of the database must be told, whatever happens to the advice.
   const instructions = await operations.makeInstructions(backup).catch(() => []);
-  return { kind: "unresolved", failure, recoveryFailures, backupPath: backup.path, instructions };
+  const choices = await operations.describeChoices(backup).catch(() => undefined);
+  return { kind: "unresolved", failure, recoveryFailures, backupPath: backup.path, choices, instructions };
 }
 
 /** What can't be read after the last COMMIT is a matter for a person; the database is left alone. */

@@ -28,6 +28,7 @@ import type { Session } from "./postgres/session.ts";
 import type { ConnectionTarget } from "./postgres/url.ts";
 import type { Prepared } from "./preflight.ts";
 import type { RecoveryPoint } from "./recovery.ts";
+import type { RecoveryChoices } from "./restore/choices.ts";
 import type { SwapEnd } from "./restore/interrupted-swap.ts";
 import type { RestorePolicy } from "./restore/plan.ts";
 
@@ -295,6 +296,12 @@ class DatabaseOperations implements DeployOperations {
   async makeInstructions(backup: Backup): Promise<readonly string[]> {
     const { makeInstructions } = await import("./restore/instructions.ts");
     return makeInstructions(backup, this.#context.settings.target, this.#point?.mark.content.properties);
+  }
+
+  async describeChoices(backup: Backup): Promise<RecoveryChoices> {
+    const { describeChoices } = await import("./recovery.ts");
+    const { point, session } = this.#current();
+    return await describeChoices(session, { ...point, backup }, this.#context.settings);
   }
 
   async prune(backup: Backup): Promise<void> {

@@ -1,5 +1,6 @@
 /** How a deploy can end, and the exit code that tells which state the database is in. */
 import type { AnyDeployError, ErrorCode } from "./errors.ts";
+import type { RecoveryChoices } from "./restore/choices.ts";
 
 export type Outcome =
   | { readonly kind: "up-to-date"; readonly applied: number; readonly deployedByAnother: boolean }
@@ -23,6 +24,9 @@ export type Outcome =
       readonly failure: AnyDeployError;
       readonly recoveryFailures: readonly AnyDeployError[];
       readonly backupPath: string;
+      /** What a person can choose, by commands of ours; undefined where nothing could be found out. */
+      readonly choices?: RecoveryChoices | undefined;
+      /** The way back by PostgreSQL's own tools. */
       readonly instructions: readonly string[];
     };
 

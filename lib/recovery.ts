@@ -20,6 +20,7 @@ import { untilInterrupted } from "./postgres/interruption.ts";
 import type { Session } from "./postgres/session.ts";
 import { formatServerVersion } from "./postgres/tool-choice.ts";
 import type { Prepared, Tools } from "./preflight.ts";
+import type { RecoveryChoices } from "./restore/choices.ts";
 import { expectGrowth } from "./restore/growth.ts";
 import { listClusterChanges, type Mark, readClusterDigests, readInvalidIndexes, takeMark } from "./restore/mark.ts";
 import { writeMarkFile } from "./restore/mark-file.ts";
@@ -41,6 +42,8 @@ export interface RecoveryPoint {
   areSessionsCounted: boolean;
   /** True once it was proven, after a failure, that nobody else has written since the mark. */
   isProven: boolean;
+  /** How long the backup took; undefined where another deploy has taken it. */
+  readonly backupMs?: number | undefined;
 }
 
 const QUERY_DEADLINE_MS = 60_000;
@@ -97,16 +100,18 @@ async function backUp(
   prepared: Prepared,
   history: History,
   context: OperationContext,
-): Promise<Pick<RecoveryPoint, "backup" | "mark">> {
+): Promise<Pick<RecoveryPoint, "backup" | "mark" | "backupMs">> {
   const { journal, restorePlan } = point;
   const { settings, tell } = context;
   const migrations = prepared.scripts.map(({ name, checksum }) => ({ name, checksum }));
   journal.record({ step: "begun", program: VERSION, engine: settings.migrateEngine, migrations });
   const reasons = restorePlan.format === "custom" ? restorePlan.why : [];
   tell({ kind: "backup-started", format: restorePlan.format, reasons });
+  const startedMs = performance.now();
   const reused = await reuseBackup(session, point, prepared, context);
   const mark = reused === undefined ? point.mark : { ...point.mark, content: reused.content };
   const backup = reused?.backup ?? (await takeNewBackup(database, point, prepared, history, context));
+  const backupMs = reused === undefined ? performance.now() - startedMs : undefined;
   await writeMarkFile(settings.backupDirectory, {
     version: 1,
     deploy: journal.deploy,
@@ -117,7 +122,7 @@ async function backUp(
     pending: prepared.plan.pending,
   });
   journal.record({ step: "backed-up", backup: backup.manifest.id, isReused: reused !== undefined });
-  return { backup, mark };
+  return { backup, mark, backupMs };
 }
 
 async function takeNewBackup(
@@ -470,6 +475,21 @@ export async function verifyApplied(
   const before = new Set(point.mark.invalidIndexes);
   const invalid = (await readInvalidIndexes(session)).filter((index) => !before.has(index));
   return invalid.length > 0 ? [{ about: "invalid-index", indexes: invalid }] : [];
+}
+
+/** @throws what the session throws */
+export async function describeChoices(
+  session: Session,
+  { mark, backup, restorePlan: plan, backupMs }: RecoveryPoint,
+  settings: OperationSettings,
+): Promise<RecoveryChoices> {
+  const { makeChoices } = await import("./restore/choices.ts");
+  const { readRowChanges } = await import("./restore/row-changes.ts");
+  const changes = mark.rowCounters === undefined ? undefined : await readRowChanges(session, mark.rowCounters);
+  const open = (await readRows(session, settings)).filter((row) => !row.finishedAt && !row.rolledBackAt);
+  const unfinished = open.map(({ name }) => name);
+  const { manifest } = backup;
+  return makeChoices({ database: settings.target.database, manifest, plan, backupMs, changes, unfinished });
 }
 
 async function readRows(session: Session, settings: OperationSettings): Promise<readonly MigrationRow[]> {

@@ -7,7 +7,7 @@ import type { Event } from "../lib/events.ts";
 import { en } from "../lib/messages/en.ts";
 import { ko } from "../lib/messages/ko.ts";
 import type { Line, Messages } from "../lib/messages/messages.ts";
-import { ERRORS, EVENTS, PROBLEMS, VALUE } from "./support/message-samples.ts";
+import { CHOICES, ERRORS, EVENTS, PROBLEMS, VALUE } from "./support/message-samples.ts";
 
 const failure = new DeployError("INTERRUPTED", { signal: "SIGTERM" });
 const backupPath = "/app/backups/backup_20241219_143022.sql";
@@ -234,6 +234,10 @@ function allTexts(messages: Messages): Map<string, readonly string[]> {
   const { stopped, code, ...labels } = messages.labels;
   add("label stopped", [stopped(VALUE)]);
   add("label code", [code(VALUE, 5)]);
+  for (const [index, choices] of CHOICES.entries()) {
+    add(`choices ${index}`, [...messages.choices.restore(choices), ...messages.choices.goOn(choices)]);
+  }
+  add("choices by tools", [messages.choices.byTools]);
   for (const [key, words] of Object.entries(labels)) add(`label ${key}`, [words.trimEnd()]);
   return texts;
 }

@@ -56,6 +56,7 @@ const TYPES: readonly { readonly from: string; readonly to: string; readonly rea
   { from: "lib/errors.ts", to: "lib/migrations", reason: "an error's fields are what was found out there" },
   { from: "lib/errors.ts", to: "lib/restore", reason: "an error's fields are what was found out there" },
   { from: "lib/events.ts", to: "lib/restore", reason: "an event's fields are what was decided there" },
+  { from: "lib/outcome.ts", to: "lib/restore", reason: "an outcome says what there is to choose" },
   { from: "lib/events.ts", to: "lib/migrations", reason: "an event's fields are what was decided there" },
   { from: "lib/messages", to: "lib/journal", reason: "there are words for each kind" },
   { from: "lib/report", to: "lib/journal", reason: "what is shown was found out there" },

@@ -9,7 +9,7 @@ import type { Messages } from "../messages/messages.ts";
 import { DEFAULT_SCHEMA } from "../migrations/history.ts";
 import { makeOperations } from "../operations.ts";
 import { type DatabaseState, exitCodeOf, exitCodeOfError, type Outcome, stateOf, stateOfError } from "../outcome.ts";
-import { renderError, renderEvent, renderLive, renderStop } from "../report/human.ts";
+import { renderError, renderEvent, renderInstructions, renderLive, renderStop } from "../report/human.ts";
 import { renderJson } from "../report/json.ts";
 import type { LiveLine } from "../report/live-line.ts";
 import { isProgress, makeProgressLog } from "../report/progress-log.ts";
@@ -126,7 +126,7 @@ function makeConsole(request: Request, messages: Messages): Console {
   const finish = (outcome: Outcome) => {
     if (!("failure" in outcome)) return;
     const exitCode = exitCodeOf(outcome);
-    const instructions = outcome.kind === "unresolved" ? outcome.instructions : [];
+    const instructions = outcome.kind === "unresolved" ? renderInstructions(outcome, messages) : [];
     if (isJson) print([renderJson("ended", { outcome, exitCode }, new Date())]);
     else {
       const recoveryFailures = outcome.kind === "unresolved" ? outcome.recoveryFailures : [];

@@ -6,11 +6,19 @@
 import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
 import { enBackups } from "./backups-en.ts";
 import { describeDiagnosis } from "./diagnosis.ts";
-import { describeData, formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
+import { describeData, formatBytes, formatDuration, formatList, formatNames, quoteWord } from "./format.ts";
 import { hintLines } from "./hints.ts";
 import { enHints } from "./hints-en.ts";
 import { enHistory } from "./history.ts";
-import { describeBlockers, describeHeld, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
+import {
+  describeBlockers,
+  describeChanges,
+  describeHeld,
+  describeServer,
+  describeWork,
+  type Line,
+  type Messages,
+} from "./messages.ts";
 import { enDiagnosis, enResolution, enResolveErrors } from "./resolve-en.ts";
 
 const detail = (text: string): Line => ({ detail: text });
@@ -706,6 +714,33 @@ export const en: Messages = {
     required: "required",
     exitCodes:
       "Exit codes: 0 success, 2 settings, 3 history, 4 preflight or backup, 5 failed (database as before), 6 a person is needed, 7 connection, 8 boundary, 75 another deploy",
+  },
+  choices: {
+    restore: (choices) => {
+      const changed = describeChanges(choices, { rows: (rows) => count(rows, "row") });
+      const { backup, database, backupSizeBytes, restoreMs, keepsPresent, changes } = choices;
+      return [
+        "To go back to the backup:",
+        `  deploy restore ${backup} --yes-restore ${quoteWord(database)}`,
+        `  Backup ${formatBytes(backupSizeBytes)}, expected time: ${restoreMs === undefined ? "not known" : `about ${formatDuration(restoreMs)}`}`,
+        changes === undefined
+          ? "  Rows written since the backup: not known"
+          : `  Rows written since the backup (this deploy and others, by the statistics of the server): ${changed ?? "none"}`,
+        keepsPresent
+          ? "  The present database is kept by another name, so nothing is lost."
+          : "  It is restored in place, so everything written since the backup is lost.",
+      ];
+    },
+    goOn: ({ unfinished }) => [
+      "To leave it and go on:",
+      ...unfinished.flatMap((name) => [
+        `  If nothing of it is left: deploy resolve --rolled-back ${quoteWord(name)}`,
+        `  If all of it is there: deploy resolve --applied ${quoteWord(name)}`,
+      ]),
+      "  deploy",
+      "  Whatever other clients wrote stays.",
+    ],
+    byTools: "To restore by PostgreSQL's own tools:",
   },
   commandHelp: {
     deploy: "Check the status, back up, migrate, clean up, start the app.",

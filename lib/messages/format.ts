@@ -52,3 +52,8 @@ export function formatNames(names: readonly string[]): string {
 function pad(value: number): string {
   return String(value).padStart(2, "0");
 }
+
+/** A value as one word of a command that is copied into a shell. */
+export function quoteWord(word: string): string {
+  return /^[\w./:@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

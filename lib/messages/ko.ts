@@ -6,11 +6,19 @@
 import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.ts";
 import { koBackups } from "./backups-ko.ts";
 import { describeDiagnosis } from "./diagnosis.ts";
-import { describeData, formatBytes, formatDuration, formatList, formatNames } from "./format.ts";
+import { describeData, formatBytes, formatDuration, formatList, formatNames, quoteWord } from "./format.ts";
 import { hintLines } from "./hints.ts";
 import { koHints } from "./hints-ko.ts";
 import { koHistory } from "./history.ts";
-import { describeBlockers, describeHeld, describeServer, describeWork, type Line, type Messages } from "./messages.ts";
+import {
+  describeBlockers,
+  describeChanges,
+  describeHeld,
+  describeServer,
+  describeWork,
+  type Line,
+  type Messages,
+} from "./messages.ts";
 import { koDiagnosis, koResolution, koResolveErrors } from "./resolve-ko.ts";
 
 const detail = (text: string): Line => ({ detail: text });
@@ -680,6 +688,33 @@ export const ko: Messages = {
     required: "필수",
     exitCodes:
       "종료 코드: 0 성공, 2 설정, 3 이력, 4 사전 점검·백업, 5 실패(배포 전 상태), 6 사람이 확인, 7 연결, 8 경계, 75 다른 배포",
+  },
+  choices: {
+    restore: (choices) => {
+      const changed = describeChanges(choices, { rows: (rows) => `${rows}행` });
+      const { backup, database, backupSizeBytes, restoreMs, keepsPresent, changes } = choices;
+      return [
+        "백업으로 되돌리려면:",
+        `  deploy restore ${backup} --yes-restore ${quoteWord(database)}`,
+        `  백업 ${formatBytes(backupSizeBytes)}, 예상 시간: ${restoreMs === undefined ? "알 수 없음" : `약 ${formatDuration(restoreMs)}`}`,
+        changes === undefined
+          ? "  백업 이후 바뀐 행: 알 수 없음"
+          : `  백업 이후 바뀐 행 (이 배포와 다른 클라이언트, 서버 통계 기준): ${changed ?? "없음"}`,
+        keepsPresent
+          ? "  지금의 데이터베이스는 다른 이름으로 남으므로 사라지는 것은 없습니다."
+          : "  제자리에서 복원하므로 백업 이후에 쓴 내용은 모두 사라집니다.",
+      ];
+    },
+    goOn: ({ unfinished }) => [
+      "그대로 두고 계속하려면:",
+      ...unfinished.flatMap((name) => [
+        `  남은 것이 없으면: deploy resolve --rolled-back ${quoteWord(name)}`,
+        `  모두 적용되었으면: deploy resolve --applied ${quoteWord(name)}`,
+      ]),
+      "  deploy",
+      "  다른 클라이언트가 쓴 내용은 그대로 남습니다.",
+    ],
+    byTools: "PostgreSQL 도구로 직접 복원하려면:",
   },
   commandHelp: {
     deploy: "상태 확인, 백업, 마이그레이션, 정리, 앱 시작",

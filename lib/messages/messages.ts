@@ -8,6 +8,7 @@ import type { Event, Warning } from "../events.ts";
 import type { HeldTables, LockWait, LongWork } from "../migrations/activity.ts";
 import type { SegmentReasonKind } from "../migrations/segments.ts";
 import type { DatabaseState } from "../outcome.ts";
+import type { RecoveryChoices } from "../restore/choices.ts";
 import type { Rung } from "../restore/plan.ts";
 import type { BackupWords } from "./backups.ts";
 import type { DiagnosisWords, ResolutionWords } from "./diagnosis.ts";
@@ -61,6 +62,13 @@ export interface Messages {
     readonly required: string;
     readonly exitCodes: string;
   };
+  /** What a person can choose after a deploy that could not be undone: commands, and what they cost. */
+  readonly choices: {
+    readonly restore: (choices: RecoveryChoices) => readonly string[];
+    readonly goOn: (choices: RecoveryChoices) => readonly string[];
+    /** Above the commands for PostgreSQL's own tools. */
+    readonly byTools: string;
+  };
   readonly commandHelp: {
     readonly deploy: string;
     readonly status: string;
@@ -109,6 +117,18 @@ export function describeServer(server: ServerMessage): string[] {
   return lines;
 }
 
+const TABLES_SHOWN_MAX = 3;
+
+/** The tables with the most rows written, and undefined where there are none. */
+export function describeChanges(
+  { changes = [] }: RecoveryChoices,
+  words: { readonly rows: (count: number) => string },
+): string | undefined {
+  if (changes.length === 0) return undefined;
+  const shown = changes.slice(0, TABLES_SHOWN_MAX).map(({ table, rows }) => `${table} ${words.rows(rows)}`);
+  return [...shown, ...(changes.length > TABLES_SHOWN_MAX ? ["..."] : [])].join(", ");
+}
+
 const BLOCKERS_SHOWN_MAX = 3;
 
 /** A line for each session that is in the way, and one for what it runs. */
@@ -133,8 +153,6 @@ export function describeWork({ command, table, phase, percent }: LongWork): stri
   const what = table === undefined ? command : `${command} ${table}`;
   return `${what}: ${phase}${percent === undefined ? "" : `, ${percent}%`}`;
 }
-
-const TABLES_SHOWN_MAX = 3;
 
 /** Which tables nobody else can use, and what has been written meanwhile. Sizes and percentage are estimates. */
 export function describeHeld(

@@ -2,7 +2,7 @@
 import type { AnyDeployError, ScriptLocation } from "../errors.ts";
 import type { Event } from "../events.ts";
 import type { Line, Messages } from "../messages/messages.ts";
-import type { DatabaseState } from "../outcome.ts";
+import type { DatabaseState, Outcome } from "../outcome.ts";
 import { displayWidth, mayHaveControls, showControls } from "../system/text.ts";
 
 const INDENT = "   ";
@@ -78,6 +78,19 @@ export function renderError(
     ...next.map((line, index) => (index === 0 ? `${labels.next}  ${line}` : `${continuation}${line}`)),
     labels.code(error.code, exitCode),
   ].flatMap(indent);
+}
+
+/** What a person can do where nothing more may be done automatically, as lines for `renderError`. */
+export function renderInstructions(
+  { choices, instructions }: Pick<Extract<Outcome, { kind: "unresolved" }>, "choices" | "instructions">,
+  messages: Messages,
+): readonly string[] {
+  const words = messages.choices;
+  return [
+    ...(choices === undefined ? [] : [...words.restore(choices), ...words.goOn(choices)]),
+    ...(instructions.length === 0 ? [] : [words.byTools]),
+    ...instructions,
+  ];
 }
 
 /** Summary and details of an error that stopped the deploy before it migrated. */

@@ -23,6 +23,7 @@ import { makeHistoryQuery } from "./history-digest.ts";
 import { EXTENSION_DIGESTS } from "./inventory.ts";
 import type { MarkedEvidence } from "./proof.ts";
 import { PROPERTIES_QUERY } from "./properties.ts";
+import { ROW_COUNTERS_QUERY, type RowCounters } from "./row-changes.ts";
 import { SCHEMAS_QUERY } from "./schemas.ts";
 
 export interface Mark extends MarkedEvidence {
@@ -35,6 +36,8 @@ export interface Mark extends MarkedEvidence {
   readonly cluster: ClusterDigests;
   /** Names of indexes that are invalid already, schema first. */
   readonly invalidIndexes: readonly string[];
+  /** For a person. Absent in marks that an earlier version has written. */
+  readonly rowCounters?: RowCounters | undefined;
 }
 
 /** The state to come back to. All but `history` are JSON as the server wrote it. */
@@ -94,6 +97,7 @@ export async function takeMark(options: MarkOptions): Promise<Mark> {
   );
   const invalidIndexes = await readInvalidIndexes(coordinator);
   const content = await readContent(coordinator, options.historySchema);
+  const { counters: rowCounters } = await read<{ counters: RowCounters }>(coordinator, ROW_COUNTERS_QUERY);
   return {
     ...snapshot,
     serverMajor,
@@ -106,6 +110,7 @@ export async function takeMark(options: MarkOptions): Promise<Mark> {
     content,
     cluster,
     invalidIndexes,
+    rowCounters,
   };
 }
 

@@ -114,6 +114,17 @@ function expectLeftAlone(run: DeployRun, reason: string): string[] {
   return commands;
 }
 
+/** Both ways on, each with what it costs. */
+function expectChoices(run: DeployRun, { database }: Live): void {
+  const id = backupPathOf(run).replace(/^.*\/|\.sql$/g, "");
+  expect(run.stderr).toContain(`           deploy restore ${id} --yes-restore ${database}\n`);
+  expect(run.stderr).toMatch(/예상 시간: 약 \S+$/m);
+  expect(run.stderr).toMatch(/백업 이후 바뀐 행 .*public\.audit [1-9]\d*행/);
+  expect(run.stderr).toContain("지금의 데이터베이스는 다른 이름으로 남으므로 사라지는 것은 없습니다.");
+  expect(run.stderr).toContain("남은 것이 없으면: deploy resolve --rolled-back 3_half");
+  expect(run.stderr).toContain("모두 적용되었으면: deploy resolve --applied 3_half");
+}
+
 async function isHalfThere({ cluster, database }: Live): Promise<boolean> {
   return (await cluster.psql(database, "SELECT count(*) FROM half")) === "1";
 }
@@ -165,6 +176,7 @@ test(
     const commands = expectLeftAlone(run, "다른 클라이언트가 접속해 있");
     expect(await isHalfThere(live)).toBe(true);
     expect(await readNotes(cluster, database)).toEqual(acknowledged);
+    expectChoices(run, live);
 
     // A person who copies the commands gets the database of before, and loses none of the writes either.
     follow(commands);

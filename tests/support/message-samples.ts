@@ -10,6 +10,7 @@ import {
 import type { Event, Warning } from "../../lib/events.ts";
 import type { WarningAbout } from "../../lib/messages/messages.ts";
 import type { Diagnosis } from "../../lib/migrations/diagnosis.ts";
+import type { RecoveryChoices } from "../../lib/restore/choices.ts";
 
 /** Every text that is filled in; nothing that the catalogues say themselves looks like it. */
 export const VALUE = "\u27E6value\u27E7";
@@ -453,3 +454,33 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   RESTORE_NOT_PROVEN: [{ reasons: ["clients-now"] }],
   RESTORE_DIFFERS: [{ differences: two }],
 };
+
+export const CHOICES: readonly RecoveryChoices[] = [
+  {
+    database: VALUE,
+    backup: VALUE,
+    backupSizeBytes: 12_345_678,
+    keepsPresent: true,
+    restoreMs: 125_000,
+    changes: Array.from({ length: 5 }, () => ({ table: VALUE, rows: 4242 })),
+    unfinished: two,
+  },
+  {
+    database: VALUE,
+    backup: VALUE,
+    backupSizeBytes: 12_345_678,
+    keepsPresent: false,
+    restoreMs: undefined,
+    changes: [],
+    unfinished: [],
+  },
+  {
+    database: VALUE,
+    backup: VALUE,
+    backupSizeBytes: 12_345_678,
+    keepsPresent: false,
+    restoreMs: undefined,
+    changes: undefined,
+    unfinished: [VALUE],
+  },
+];
