@@ -248,6 +248,28 @@ test(
 );
 
 test(
+  "the deploy is killed in the restore, and the next one has its journal: it restores, and deploys",
+  async () => {
+    const live = await makeLive();
+    const { cluster, database, url, project } = live;
+    shut(live, 500);
+    const running = startDeploy(project, { url, args: APP });
+    await untilAtGate(live, running);
+    running.kill("SIGKILL");
+    await running.ended;
+    open(live, 500);
+    project.add("2_half", GOOD);
+    const next = await runDeploy(project, { url, args: APP });
+    expectStarted(next);
+    expect(next.stderr).toContain("중단된 복원을 취소했습니다.");
+    expect(next.stderr).toContain("✅ 백업에서 복원 완료");
+    expect(await listDatabases(live)).toEqual(SWAPPED);
+    expect(await cluster.psql(database, "SELECT count(*) FROM gone, big WHERE body LIKE 'row %'")).toBe(String(ROWS));
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "the server crashes under the restore: the failed database, whole and open",
   async () => {
     const own = await startCluster({ settings: { max_connections: "50" }, fsync: true });
