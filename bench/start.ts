@@ -47,7 +47,11 @@ try {
     PGUSER: cluster.superuser,
     PGDATABASE: database,
   };
-  const programs = [...selectPrograms(), { name: "an empty program", command: [await buildEmptyProgram()] }];
+  const programs = [
+    ...selectPrograms(),
+    { name: "an empty program", command: [await buildEmptyProgram()] },
+    { name: "an empty script in Node", command: ["node", "-e", "0"] },
+  ];
   // The first deploy has something to do; from then on nothing is left.
   for (const { command } of programs) {
     for (let run = 0; run < WARM_UP_RUNS; run++) await measure(command, environment);
@@ -70,6 +74,8 @@ function selectPrograms(): Program[] {
   for (const name of ["deploy", "health-check"]) {
     const binary = join(ROOT, "dist", name);
     if (existsSync(binary)) programs.push({ name: `dist/${name}`, command: [binary] });
+    const bundle = join(ROOT, "dist", `${name}.js`);
+    if (existsSync(bundle)) programs.push({ name: `node dist/${name}.js`, command: ["node", bundle] });
     const script = join(ROOT, "scripts", `${name}.ts`);
     programs.push({ name: `bun scripts/${name}.ts`, command: [process.execPath, "--no-env-file", script] });
   }

@@ -30,7 +30,7 @@ export async function makeWays(): Promise<Way[]> {
     way("Bun, from source", (program) => [process.execPath, "--no-env-file", join(ROOT, "scripts", `${program}.ts`)]),
     way("Bun", (program) => [process.execPath, "--no-env-file", script(program)]),
     ...runtimes.map((runtime) =>
-      way(runtime.name, (program, project) => [...startRuntime(runtime, project), script(program)]),
+      way(runtime.name, (program, project) => [...startRuntime(runtime, program, project), script(program)]),
     ),
     way("binary for glibc", (program) => [join(dist, program)]),
     way(
@@ -59,16 +59,16 @@ function build(): string {
   return scratch;
 }
 
-function startRuntime({ kind, path }: Runtime, project: Project): string[] {
-  return kind === "deno" ? [path, "run", ...denoPermissions(project)] : [path];
+function startRuntime({ kind, path }: Runtime, program: Program, project: Project): string[] {
+  return kind === "deno" ? [path, "run", "--no-prompt", ...denoPermissions(program, project)] : [path];
 }
 
 /** The least that suffices, as docs/runtimes.md has it. */
-function denoPermissions(project: Project): string[] {
+function denoPermissions(program: Program, project: Project): string[] {
+  const connects = ["--allow-env", "--allow-net=127.0.0.1"];
+  if (program === "health-check") return [...connects, `--allow-read=${project.directory},/tmp`];
   return [
-    "--no-prompt",
-    "--allow-env",
-    "--allow-net=127.0.0.1",
+    ...connects,
     `--allow-read=${project.directory},/tmp,/bin,/lib,/lib64,/usr`,
     `--allow-write=${project.backupDirectory},/tmp`,
     "--allow-sys=uid,gid,statfs",
