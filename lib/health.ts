@@ -163,7 +163,6 @@ async function compareFolder(history: History, directory: string, target: Connec
     const plan = makePlan(history, names, target.schema ?? "public", {
       migrationOrder: "bytes",
       onMissing: "warn",
-      onEdited: "warn",
       engine: "native",
     });
     const unfinished = plan.unfinished.map(({ name }) => name).filter((name) => names.includes(name));

@@ -30,9 +30,6 @@ export type Outcome =
       readonly instructions: readonly string[];
     };
 
-/** Ends of a deploy after which the app must not start. */
-export type FailedOutcome = Exclude<Outcome, { kind: "up-to-date" | "planned" | "deployed" }>;
-
 /** What is true of the database when we end. */
 export type DatabaseState = "untouched" | "as-before" | "at-boundary" | "migrated" | "unknown";
 

@@ -1,9 +1,9 @@
 /** What a deploy would do, for every combination of rows and folder that Prisma tells apart. */
 import { describe, expect, test } from "bun:test";
 import type { History, MigrationRow } from "../lib/migrations/history.ts";
-import { isUpToDate, makeEditedProblem, makePlan, type Plan, type PlanPolicy } from "../lib/migrations/plan.ts";
+import { isUpToDate, makePlan, type Plan, type PlanPolicy } from "../lib/migrations/plan.ts";
 
-const POLICY: PlanPolicy = { migrationOrder: "bytes", onMissing: "warn", onEdited: "warn", engine: "native" };
+const POLICY: PlanPolicy = { migrationOrder: "bytes", onMissing: "warn", engine: "native" };
 const STARTED_AT = "2024-12-19T14:30:22.123456+00:00";
 const LATER = "2024-12-19T14:30:23+00:00";
 const NFC = "20240101000000_\u00e9t\u00e9";
@@ -206,14 +206,6 @@ describe("what a refusal says", () => {
     const history = makeHistory([], { tables: ["Spatial_Ref_Sys", "posts", "users"] });
     const plan = makePlan(history, ["a", "b"], "app", POLICY);
     expect(plan.problem?.fields).toEqual({ schema: "app", tables: ["posts", "users"], migrations: ["a", "b"] });
-  });
-
-  test.each([
-    ["nothing edited", [], "refuse", undefined],
-    ["edited, and only a warning", ["a"], "warn", undefined],
-    ["edited, and refused", ["a", "b"], "refuse", { migrations: ["a", "b"] }],
-  ] as const)("%s", (_, edited, onEdited, fields) => {
-    expect(makeEditedProblem(edited, { ...POLICY, onEdited })?.fields as unknown).toEqual(fields);
   });
 });
 

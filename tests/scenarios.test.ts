@@ -98,6 +98,12 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
       "INSERT INTO _prisma_migrations (id, checksum, migration_name, rolled_back_at) VALUES ('11111111-1111-4111-8111-111111111111', repeat('0', 64), '20240102000000_orders', now());",
     migrations: { "20240102000000_orders": "CREATE TABLE orders (id int);" },
   },
+  "edited, which is refused": {
+    deployed: { "20240101000000_users": USERS },
+    change: (project) => project.add("20240101000000_users", `${USERS}-- edited\n`),
+    migrations: { "20240103000000_tags": "CREATE TABLE tags (id int);" },
+    args: ["--on-edited", "refuse"],
+  },
   "edited, missing and late": {
     deployed: { "20240101000000_users": USERS, "20240103000000_tags": "CREATE TABLE tags (id int);" },
     between: "UPDATE _prisma_migrations SET migration_name = '20230101000000_gone' WHERE migration_name LIKE '%tags';",

@@ -8,7 +8,6 @@ export interface PlanPolicy {
   /** `prisma`: the order of Prisma 6.6 and later for the pending ones where it differs from byte order. */
   readonly migrationOrder: "bytes" | "prisma";
   readonly onMissing: "warn" | "refuse";
-  readonly onEdited: "warn" | "refuse";
   readonly engine: "native" | "prisma";
 }
 
@@ -91,12 +90,6 @@ export function makePlan(history: History, names: readonly string[], schema: str
 /** True when the app may be started at once: nothing to apply, nothing unfinished, nothing to refuse. */
 export function isUpToDate(plan: Plan): boolean {
   return plan.pending.length === 0 && plan.problem === undefined;
-}
-
-/** The warning or the refusal for migrations whose script is no longer the one that was applied. */
-export function makeEditedProblem(edited: readonly string[], policy: PlanPolicy): AnyDeployError | undefined {
-  if (edited.length === 0 || policy.onEdited === "warn") return undefined;
-  return new DeployError("HISTORY_EDITED", { migrations: edited });
 }
 
 function findProblem(
