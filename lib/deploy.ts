@@ -4,7 +4,7 @@
  * What is promised: whatever fails, the database ends as it was before, fully migrated, or at a migration boundary, and
  * no write that somebody else committed is destroyed. Where that can't be kept, nothing more is touched.
  */
-import { type AnyDeployError, DeployError, isDeployError } from "./errors.ts";
+import { type AnyDeployError, DeployError, hasCode, isDeployError } from "./errors.ts";
 import { type Report, type SegmentSummary, unfailing, type Warning } from "./events.ts";
 import type { ConcurrentFailure } from "./migrations/concurrent-index.ts";
 import { isUpToDate, type Plan } from "./migrations/plan.ts";
@@ -23,6 +23,8 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   resolveSwap(): Promise<void>;
   /** Lets writers in again whom a killed deploy has shut out. Under the lock, and it is held anew afterwards. */
   lowerLeftFence(id: string): Promise<void>;
+  /** Whether the journal knows of a deploy that was killed. Asks nobody else. */
+  mayBeInterrupted(): Promise<boolean>;
   /** What a deploy that was killed has left; undefined where there was none. Readies what finishes or undoes it. */
   findInterrupted(): Promise<Interrupted<Backup> | undefined>;
   /** Refuses what has failed before, until it is time for it again. @throws FAILED_BEFORE, and what reading scripts meets */
@@ -131,9 +133,11 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
   const tell = unfailing(report);
   tell({ kind: "deploy-started", version: options.version });
   tell({ kind: "reading-status" });
-  const seen = await operations.readPlan();
-  if (isUpToDate(seen) && (!isInterrupted(seen) || options.dryRun)) return tellUpToDate(seen, false, tell);
-  if (options.dryRun) {
+  const seen = await readFirstPlan(options, operations);
+  if (seen !== undefined && isUpToDate(seen) && (!isInterrupted(seen) || options.dryRun)) {
+    return tellUpToDate(seen, false, tell);
+  }
+  if (options.dryRun && seen !== undefined) {
     // What is unfinished is at work then, and not failed; what it will leave to do can't be known.
     const isAtWork = seen.lockHeld && seen.unfinished.length > 0;
     if (isAtWork) throw new DeployError("LOCK_NOT_ACQUIRED", { holder: undefined, waitedMs: 0 });
@@ -153,6 +157,17 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
   } finally {
     // The lock goes with the session anyway: failing to release it must not hide how the deploy ended.
     await operations.releaseLock().catch((cause) => tell({ kind: "warning", warning: warningAbout("unlock", cause) }));
+  }
+}
+
+/** @returns undefined where a killed deploy's restore may still hold the rows, which is for the holder of the lock to settle */
+async function readFirstPlan({ dryRun }: DeployOptions, operations: Operations): Promise<Plan | undefined> {
+  try {
+    return await operations.readPlan();
+  } catch (error) {
+    const isHeldUp = !dryRun && hasCode(error, "DEADLINE_EXCEEDED") && (await operations.mayBeInterrupted());
+    if (!isHeldUp) throw error;
+    return undefined;
   }
 }
 
@@ -194,7 +209,7 @@ async function settleInterrupted(
 /** What was seen before the lock may have been a migration of the holder at work: only now is anything decided. */
 async function deployLocked(
   options: DeployOptions,
-  seen: Plan,
+  seen: Plan | undefined,
   operations: Operations,
   tell: Report,
 ): Promise<Outcome> {
@@ -204,7 +219,7 @@ async function deployLocked(
     return stopped;
   }
   const plan = await readLockedPlan(operations);
-  if (isUpToDate(plan)) return tellUpToDate(plan, !isUpToDate(seen), tell);
+  if (isUpToDate(plan)) return tellUpToDate(plan, seen === undefined || !isUpToDate(seen), tell);
   if (plan.problem === undefined) await operations.refuseRepetition(plan);
   await prepare(plan, operations, tell);
   if (!options.maintenance) return await migrateMarked(options, plan, operations, tell);

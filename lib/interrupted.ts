@@ -6,10 +6,11 @@ import { type Backup, readBackup, removeUnfinished } from "./backup/store.ts";
 import type { Interrupted, MigrateFailure } from "./deploy.ts";
 import { DeployError } from "./errors.ts";
 import { type JournaledDeploy, readUnfinished } from "./journal/deploys.ts";
-import type { JournalOwner } from "./journal/lines.ts";
+import type { JournalFailure, JournalOwner } from "./journal/lines.ts";
 import { type Journal, openJournal, readJournal } from "./journal/store.ts";
 import type { ConcurrentFailure } from "./migrations/concurrent-index.ts";
-import type { History, MigrationRow } from "./migrations/history.ts";
+import { readMigrationNames, readPresentScripts } from "./migrations/folder.ts";
+import { DEFAULT_SCHEMA, type History, type MigrationRow } from "./migrations/history.ts";
 import { type InterruptedRows, judgeInterrupted } from "./migrations/interrupted.ts";
 import type { OperationContext, OperationSettings } from "./operations.ts";
 import type { Database } from "./postgres/database.ts";
@@ -25,6 +26,8 @@ import { readSwapFacts } from "./restore/swap-facts.ts";
 export interface FoundDeploy {
   readonly interrupted: Interrupted<Backup>;
   readonly journal: Journal;
+  /** What had failed before it was killed. */
+  readonly failure: JournalFailure | undefined;
   /** Undefined where it had not marked anything yet, or where that is gone. */
   readonly point: RecoveryPoint | undefined;
   /** The rows as they were before it began. */
@@ -75,9 +78,42 @@ export async function findInterrupted(
     rows: own?.rows ?? after.rows.filter(({ name }) => !pending.includes(name)),
     schema: own === undefined ? after.schema : (own.historySchema ?? undefined),
   };
-  const rows = judgeInterrupted(before.rows, after.rows, pending);
+  const judged = judgeInterrupted(before.rows, after.rows, pending);
+  const rows = await finishScript(session, deploy, judged, after, { ...settings, now });
   const interrupted = await describe(session, deploy, rows, own, backup);
-  return { interrupted, journal, point, before };
+  return { interrupted, journal, failure: deploy.failure, point, before };
+}
+
+/**
+ * A statement with CONCURRENTLY, alone in its script, that the server has brought to its end although nobody waited for
+ * it: only its row is unfinished. Tried again, it would find its own index there.
+ */
+async function finishScript(
+  session: Session,
+  deploy: JournaledDeploy,
+  rows: InterruptedRows,
+  after: History,
+  settings: Pick<OperationSettings, "migrationsDirectory" | "target"> & { readonly now: () => Date },
+): Promise<InterruptedRows> {
+  if (rows.kind !== "half" || makeConcurrent(deploy, rows.row) === undefined) return rows;
+  const { id, name, checksum } = rows.row;
+  const [script] = await readPresentScripts(settings.migrationsDirectory, [name]);
+  if (script?.checksum !== checksum) return rows;
+  const { diagnoseEach } = await import("./migrations/script-diagnosis.ts");
+  const { markFinished } = await import("./migrations/migration-rows.ts");
+  const schema = after.schema ?? settings.target.schema ?? DEFAULT_SCHEMA;
+  const subject = { ...settings, names: readMigrationNames(settings.migrationsDirectory), history: after, schema };
+  const [diagnosis] = await diagnoseEach(session, [name], subject);
+  const isWhole = diagnosis?.proposal === "applied" && diagnosis.contradicted.includes("rolled-back");
+  if (!isWhole || diagnosis.contradicted.includes("applied")) return rows;
+  const finishedAt = settings.now().toISOString();
+  await markFinished(session, schema, id, finishedAt);
+  const pending = deploy.migrations.map((migration) => migration.name);
+  return judgeInterrupted(
+    after.rows.filter((row) => !pending.includes(row.name)),
+    after.rows.map((row) => (row.id === id ? { ...row, finishedAt } : row)),
+    pending,
+  );
 }
 
 interface Successor {

@@ -15,6 +15,7 @@ import type {
 } from "./deploy.ts";
 import { type AnyDeployError, DeployError, hasCode, type LockHolder } from "./errors.ts";
 import type { Report, Warning } from "./events.ts";
+import type { JournalFailure } from "./journal/lines.ts";
 import type { Journal } from "./journal/store.ts";
 import { readMigrationsFolder, readPresentScripts } from "./migrations/folder.ts";
 import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.ts";
@@ -101,8 +102,8 @@ class DatabaseOperations implements DeployOperations {
   #journal: Journal | undefined;
   #point: RecoveryPoint | undefined;
   #fence: string | undefined;
-  /** What is at hand is a deploy that was killed, and not ours. */
-  #isFoundLater = false;
+  /** Set while what is at hand is a deploy that was killed, and not ours; with what had failed before, where that had. */
+  #killed: { readonly failure: JournalFailure | undefined } | undefined;
 
   constructor(context: OperationContext) {
     this.#context = context;
@@ -199,15 +200,23 @@ class DatabaseOperations implements DeployOperations {
     if (this.#fence !== undefined) await this.#lowerFence(this.#fence, false);
   }
 
+  async mayBeInterrupted(): Promise<boolean> {
+    const { backupDirectory, target } = this.#context.settings;
+    const { mayBeInterrupted } = await import("./interrupted.ts");
+    return mayBeInterrupted(backupDirectory, target.database);
+  }
+
   async findInterrupted(): Promise<Interrupted<Backup> | undefined> {
-    const { settings } = this.#context;
-    const { mayBeInterrupted, findInterrupted } = await import("./interrupted.ts");
-    if (!mayBeInterrupted(settings.backupDirectory, settings.target.database)) return undefined;
+    if (!(await this.mayBeInterrupted())) return undefined;
+    const { findInterrupted } = await import("./interrupted.ts");
     const { readOwner } = await import("./backup/room.ts");
     const { session } = this.#current();
     const owner = await readOwner(session);
     const readAfter = async () => {
-      await this.readPlan();
+      if ((await this.readPlan()).hasSwap) {
+        await this.resolveSwap();
+        await this.readPlan();
+      }
       return this.#current().history;
     };
     const context = { ...this.#context, now: () => new Date() };
@@ -217,7 +226,7 @@ class DatabaseOperations implements DeployOperations {
     this.#pending = found.interrupted.pending;
     this.#journal = found.journal;
     this.#point = found.point;
-    this.#isFoundLater = true;
+    this.#killed = { failure: found.failure };
     return found.interrupted;
   }
 
@@ -329,12 +338,12 @@ class DatabaseOperations implements DeployOperations {
     const journal = this.#journal;
     if (journal === undefined) return;
     const { makeEndStep } = await import("./journal/end.ts");
-    journal.note(makeEndStep(end, this.#isFoundLater));
+    journal.note(makeEndStep(end, this.#killed));
     // What comes next, if anything does, is another deploy.
     this.#database.onSessionOpened = undefined;
     this.#journal = undefined;
     this.#point = undefined;
-    this.#isFoundLater = false;
+    this.#killed = undefined;
   }
 
   async close(): Promise<void> {

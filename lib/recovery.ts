@@ -82,7 +82,7 @@ export async function takeRecoveryPoint(
     signal.throwIfAborted();
     const backedUp = await backUp(database, session, { ...point, journal }, prepared, history, context).catch(
       (cause) => {
-        if (isDeployError(cause)) journal.note(makeEndStep({ kind: "stopped", error: cause }, false));
+        if (isDeployError(cause)) journal.note(makeEndStep({ kind: "stopped", error: cause }));
         throw cause;
       },
     );

@@ -4,7 +4,7 @@ import { appendFileSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type AnyDeployError, DeployError, type ErrorCode } from "../lib/errors.ts";
 import { decideRetry, listDeploys, listNeededBackups, readUnfinished } from "../lib/journal/deploys.ts";
-import { makeEndStep } from "../lib/journal/end.ts";
+import { describeFailure, makeEndStep } from "../lib/journal/end.ts";
 import { formatLine, type JournalLine, type JournalStep, parseLines } from "../lib/journal/lines.ts";
 import { openJournal, readJournal, readNeededBackups } from "../lib/journal/store.ts";
 import { temporaryDirectory } from "./support/cluster.ts";
@@ -41,13 +41,13 @@ function fail(deploy: string, atSeconds: number, options: { migrations?: (typeof
   const { migrations = [A, B], applied = [] } = options;
   const end =
     applied.length > 0
-      ? makeEndStep({ kind: "at-boundary", failure: FAILED, applied, notApplied: [], backupPath: path }, false)
-      : makeEndStep({ kind: "rolled-back", failure: FAILED, backupPath: path }, false);
+      ? makeEndStep({ kind: "at-boundary", failure: FAILED, applied, notApplied: [], backupPath: path })
+      : makeEndStep({ kind: "rolled-back", failure: FAILED, backupPath: path });
   return write(deploy, [begun(migrations), end], OWNER, START_MS + (atSeconds - 1) * 1000);
 }
 
 const succeed = (deploy: string) =>
-  write(deploy, [begun(), makeEndStep({ kind: "deployed", applied: ["1_a", "2_b"], backupPath: path }, false)]);
+  write(deploy, [begun(), makeEndStep({ kind: "deployed", applied: ["1_a", "2_b"], backupPath: path })]);
 
 describe("the text", () => {
   const lines = write("d", [begun(), backedUp("backup_1"), { step: "migrating" }]);
@@ -155,12 +155,26 @@ describe("what has failed is tried again", () => {
   });
 
   test.each<[string, JournalLine[]]>([
-    ["was killed", write("2", [begun(), makeEndStep({ kind: "restored", failure: KILLED, backupPath: path }, true)])],
+    [
+      "was killed",
+      write("2", [
+        begun(),
+        makeEndStep({ kind: "restored", failure: KILLED, backupPath: path }, { failure: undefined }),
+      ]),
+    ],
     ["is open", write("2", [begun()])],
-    ["was refused", write("2", [begun(), makeEndStep({ kind: "stopped", error: makeError("BACKUP_FAILED") }, false)])],
+    ["was refused", write("2", [begun(), makeEndStep({ kind: "stopped", error: makeError("BACKUP_FAILED") })])],
   ])("one in between that %s neither counts nor forgives", (_, between) => {
     expect(decide([...fail("1", 1), ...between], 2)).toMatchObject({ kind: "wait", failures: 1 });
     expect(decide(between, 2).kind).toBe("try");
+  });
+
+  test("one that was killed after it had failed counts", () => {
+    const killed = makeEndStep(
+      { kind: "restored", failure: KILLED, backupPath: path },
+      { failure: describeFailure(FAILED) },
+    );
+    expect(decide(write("1", [begun(), killed]), 2)).toMatchObject({ kind: "wait", failures: 1 });
   });
 
   test("at once by a clock that was put back", () => {
@@ -170,11 +184,14 @@ describe("what has failed is tried again", () => {
 
 describe("backups that are needed", () => {
   const needed = (...lines: JournalLine[][]) => listNeededBackups(listDeploys(lines.flat()));
-  const end = (kind: "rolled-back" | "restored") => makeEndStep({ kind, failure: FAILED, backupPath: path }, false);
-  const unresolved = makeEndStep(
-    { kind: "unresolved", failure: FAILED, recoveryFailures: [], backupPath: path, instructions: [] },
-    false,
-  );
+  const end = (kind: "rolled-back" | "restored") => makeEndStep({ kind, failure: FAILED, backupPath: path });
+  const unresolved = makeEndStep({
+    kind: "unresolved",
+    failure: FAILED,
+    recoveryFailures: [],
+    backupPath: path,
+    instructions: [],
+  });
 
   test("those of unresolved and killed deploys, and of the last failure", () => {
     expect(
@@ -193,7 +210,7 @@ describe("backups that are needed", () => {
 
   test("a success of another database changes nothing", () => {
     const other = { ...OWNER, database: "shop" };
-    const success = makeEndStep({ kind: "deployed", applied: [], backupPath: path }, false);
+    const success = makeEndStep({ kind: "deployed", applied: [], backupPath: path });
     expect(
       needed(write("1", [begun(), backedUp("b1"), unresolved]), write("2", [begun(), backedUp("b2"), success], other)),
     ).toEqual(["b1"]);

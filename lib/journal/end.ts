@@ -23,16 +23,23 @@ export function describeFailure(error: AnyDeployError): JournalFailure {
   };
 }
 
-/** @param isFoundLater it had been killed, and a later deploy has found out or brought about this end */
-export function makeEndStep(end: EndedDeploy, isFoundLater: boolean): Extract<JournalStep, { step: "ended" }> {
+/**
+ * @param killed set where it had been killed, and a later deploy has found out or brought about this end; with what had
+ * failed before, which is what will fail again
+ */
+export function makeEndStep(
+  end: EndedDeploy,
+  killed?: { readonly failure: JournalFailure | undefined },
+): Extract<JournalStep, { step: "ended" }> {
   const failure = failureOf(end);
+  const described = failure && (killed?.failure ?? describeFailure(failure));
   return {
     step: "ended",
     outcome: outcomeOf(end),
     exitCode: end.kind === "stopped" ? exitCodeOfError(end.error) : exitCodeOf(end),
     applied: end.kind === "deployed" || end.kind === "at-boundary" ? end.applied : [],
-    failure: failure === undefined ? null : describeFailure(failure),
-    isFoundLater,
+    failure: described ?? null,
+    isFoundLater: killed !== undefined,
   };
 }
 

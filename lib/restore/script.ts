@@ -86,11 +86,19 @@ SET statement_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;
 ${serverMajor >= TRANSACTION_TIMEOUT_MAJOR ? "SET transaction_timeout = 0;" : ""}
 SET row_security = off;
+${serverMajor >= CONNECTION_CHECK_MAJOR ? WATCH_CONNECTION : ""}
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
 SET ${IN_PLACE_SETTING.name} = '${IN_PLACE_SETTING.value}';`;
 }
 
 const TRANSACTION_TIMEOUT_MAJOR = 17;
+const CONNECTION_CHECK_MAJOR = 14;
+
+/** So that the locks of a restore whose container was killed are gone soon. Some platforms of the server can't do it. */
+const WATCH_CONNECTION = `DO $watch$ BEGIN
+  PERFORM set_config('client_connection_check_interval', '2s', false);
+EXCEPTION WHEN OTHERS THEN NULL;
+END $watch$;`;
 
 /**
  * Compares what is there with what should be, and fails with DIFFERS_STATE. Needs CONTENT_SETTINGS in its transaction.

@@ -33,11 +33,16 @@ interface Live {
 }
 
 /** A cluster of its own: sessions of other tests would be strangers. */
-async function makeLive(pending: (flag: string) => Readonly<Record<string, string>>): Promise<Live> {
+async function makeLive(
+  pending: (flag: string) => Readonly<Record<string, string>>,
+  options: { readonly base?: Readonly<Record<string, string>>; readonly owner?: string } = {},
+): Promise<Live> {
+  const { base = BASE, owner } = options;
   const cluster = await startCluster();
-  const database = await cluster.createDatabase();
-  const url = cluster.url(database);
-  const project = makeProject(BASE);
+  if (owner !== undefined) await cluster.psql("postgres", `CREATE ROLE ${owner} LOGIN`);
+  const database = await cluster.createDatabase(owner === undefined ? {} : { owner });
+  const url = cluster.url(database, owner === undefined ? {} : { user: owner });
+  const project = makeProject(base);
   const first = await runDeploy(project, { url });
   expect(first.exitCode, first.stderr).toBe(0);
   const flag = makeFlagPath(cluster);
@@ -210,5 +215,167 @@ test("behind the last COMMIT: migrated, and the next one that works says so in t
   expect(run.stderr).toContain("중단된 배포에서 온전히 적용된 마이그레이션: 2_orders, 3_wait");
   expect(await readRows(live)).toBe("1_base\n2_orders\n3_wait\n4_more");
   expect(readEnds(live)).toEqual(["deployed later", "deployed"]);
+  await cluster.remove();
+});
+
+const INDEX = {
+  "2_orders": "CREATE TABLE orders (id int);",
+  "3_index": "CREATE UNIQUE INDEX CONCURRENTLY users_name ON users (slow(id));",
+};
+const WITH_SLOW = {
+  "1_base": `${BASE["1_base"]}
+    CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN $1; END';`,
+};
+
+async function killInIndexBuild(): Promise<Live> {
+  const live = await makeLive(() => INDEX, { base: WITH_SLOW });
+  const { cluster, database, url, project } = live;
+  const running = startDeploy(project, { url, args: APP });
+  const building = `SELECT pid FROM pg_stat_activity WHERE datname = '${database}' AND wait_event = 'PgSleep'`;
+  await until("the index is built", async () => (await cluster.psql("postgres", building)) !== "");
+  running.kill("SIGKILL");
+  expect((await running.ended).signal).toBe("SIGKILL");
+  await untilNoneOfOurs(live);
+  expect(
+    await cluster.psql(database, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'users_name'::regclass"),
+  ).toBe("f");
+  await cluster.psql(
+    database,
+    `CREATE OR REPLACE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END'`,
+  );
+  return live;
+}
+
+test("in a CREATE INDEX CONCURRENTLY behind a migration that is whole: its invalid index goes, and it is built", async () => {
+  const live = await killInIndexBuild();
+  const { cluster, database, url, project } = live;
+  const run = await runDeploy(project, { url, args: APP });
+  expectStarted(run);
+  expectFound(run);
+  expect(run.stderr).toContain("중단된 배포에서 온전히 적용된 마이그레이션: 2_orders");
+  expect(run.stderr).toContain("적용되지 않은 마이그레이션: 3_index");
+  expect(await readRows(live)).toBe("1_base\n2_orders\n3_index rolled back\n3_index");
+  expect(await cluster.psql(database, "SELECT count(*) FROM pg_index WHERE NOT indisvalid")).toBe("0");
+  expect(readEnds(live)).toEqual(["at-boundary later", "deployed"]);
+  await cluster.remove();
+});
+
+test("in a CREATE INDEX CONCURRENTLY that the server has ended all the same: only its row was missing", async () => {
+  const live = await killInIndexBuild();
+  const { cluster, database, url, project } = live;
+  await cluster.psql(database, "DROP INDEX users_name; CREATE UNIQUE INDEX users_name ON users (slow(id))");
+  const run = await runDeploy(project, { url, args: APP });
+  expectStarted(run);
+  expectFound(run);
+  expect(run.stderr).toContain("중단된 배포에서 온전히 적용된 마이그레이션: 2_orders, 3_index");
+  expect(await readRows(live)).toBe("1_base\n2_orders\n3_index");
+  expect(readEnds(live)[0]).toBe("deployed later");
+  await cluster.remove();
+});
+
+test("in a script with CONCURRENTLY beside others: restored, since nobody can tell how far it came", async () => {
+  const script =
+    "INSERT INTO plain VALUES (1);\nCREATE INDEX CONCURRENTLY users_id ON users (slow(id));\nDROP TABLE plain;\n";
+  const live = await makeLive(() => ({ "2_mixed": script }), { base: WITH_SLOW });
+  const { cluster, database, url, project } = live;
+  const running = startDeploy(project, { url, args: APP });
+  const building = `SELECT pid FROM pg_stat_activity WHERE datname = '${database}' AND wait_event = 'PgSleep'`;
+  await until("the index is built", async () => (await cluster.psql("postgres", building)) !== "");
+  running.kill("SIGKILL");
+  expect((await running.ended).signal).toBe("SIGKILL");
+  await untilNoneOfOurs(live);
+  project.add("2_mixed", "SELECT 1 / 0;");
+  const run = await runDeploy(project, { url, args: APP });
+  expect(run.exitCode, run.stderr).toBe(5);
+  expectFound(run);
+  expect(run.stderr).toContain("✅ 백업에서 복원 완료");
+  expect(dumpDatabase(cluster, database)).toBe(live.before);
+  expect(readEnds(live)).toEqual(["restored later", "rolled-back"]);
+  await cluster.remove();
+});
+
+test("while something holds the rows for longer than a read waits: the next one takes the lock and goes on", async () => {
+  const live = await makeLive((flag) => ({ "2_wait": `CREATE TABLE orders (id int);\n${waitForFile(flag)}` }));
+  const { cluster, database, url, project } = live;
+  await killAtGate(live);
+  writeFileSync(live.flag, "");
+  const holder = await openClient(cluster, database);
+  await holder.run("BEGIN; LOCK TABLE _prisma_migrations IN ACCESS EXCLUSIVE MODE");
+  const running = startDeploy(project, { url, args: APP });
+  await until("it has the lock", () => running.output().includes("중단된 이전 배포를"), 150_000);
+  await holder.end();
+  const run = await running.ended;
+  expectStarted(run);
+  expect(await readRows(live)).toBe("1_base\n2_wait");
+  await cluster.remove();
+});
+
+/** Its index takes seconds to build, and so does every restore of it. */
+const SLOW = {
+  "1_base": `${BASE["1_base"]}
+    CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(4); RETURN $1; END';
+    CREATE TABLE slow (id int);
+    INSERT INTO slow VALUES (1);
+    CREATE INDEX slow_id ON slow (slow(id));`,
+};
+const FAILING = { "2_half": "UPDATE users SET name = 'changed';\nDROP TABLE plain;\nCOMMIT;\nSELECT 1 / 0;\n" };
+
+/** Of an owner who may create no database: only the restore in place is possible. */
+async function killInRestore(): Promise<Live> {
+  const live = await makeLive(() => FAILING, { base: SLOW, owner: "plain_owner" });
+  const { cluster, database, url, project } = live;
+  const running = startDeploy(project, { url, args: APP });
+  const restoring = `SELECT pid FROM pg_stat_activity WHERE datname = '${database}' AND application_name LIKE '%psql' AND wait_event = 'PgSleep'`;
+  await until("psql restores", async () => (await cluster.psql("postgres", restoring)) !== "");
+  running.kill("SIGKILL");
+  expect((await running.ended).signal).toBe("SIGKILL");
+  expect(await cluster.psql("postgres", restoring)).not.toBe("");
+  return live;
+}
+
+test("while it restores in place, and the next one comes before psql has ended: restored all the same", async () => {
+  const live = await killInRestore();
+  const { cluster, database, url, project } = live;
+  const run = await runDeploy(project, { url, args: APP });
+  expect(run.exitCode, run.stderr).toBe(5);
+  expectFound(run);
+  expect(dumpDatabase(cluster, database)).toBe(live.before);
+  // What had failed is remembered, killed or not.
+  expect(run.stderr).toContain("FAILED_BEFORE");
+  expect(readEnds(live)).toEqual(["restored later"]);
+  await cluster.remove();
+});
+
+test("while it restores in place, and psql has ended when the next one comes: found restored", async () => {
+  const live = await killInRestore();
+  const { cluster, database, url, project } = live;
+  await untilNoneOfOurs(live);
+  expect(dumpDatabase(cluster, database)).toBe(live.before);
+  const run = await runDeploy(project, { url, args: ["--retry", ...APP] });
+  expect(run.exitCode, run.stderr).toBe(5);
+  expect(run.stderr).toContain("중단된 배포가 이미 복원을 마쳤습니다.");
+  expect(run.stderr).toContain("MIGRATION_FAILED");
+  expect(dumpDatabase(cluster, database)).toBe(live.before);
+  expect(readEnds(live)).toEqual(["restored later", "restored"]);
+  await cluster.remove();
+});
+
+test("while it restores into a database beside: the next one does it again, and what was begun is gone", async () => {
+  const live = await makeLive(() => FAILING, { base: SLOW });
+  const { cluster, database, url, project } = live;
+  const running = startDeploy(project, { url, args: APP });
+  const restoring = `SELECT datname FROM pg_stat_activity WHERE datname LIKE '${database}\\_restore%' AND wait_event = 'PgSleep'`;
+  await until("it restores", async () => (await cluster.psql("postgres", restoring)) !== "");
+  running.kill("SIGKILL");
+  expect((await running.ended).signal).toBe("SIGKILL");
+  await untilNoneOfOurs(live);
+  const run = await runDeploy(project, { url, args: APP });
+  expect(run.exitCode, run.stderr).toBe(5);
+  expectFound(run);
+  expect(run.stderr).toContain("✅ 백업에서 복원 완료");
+  expect(dumpDatabase(cluster, database)).toBe(live.before);
+  expect(readEnds(live)).toEqual(["restored later"]);
+  const left = `SELECT count(*) FROM pg_database WHERE datname LIKE '${database}\\_restore%'`;
+  await until("the copy is gone", async () => (await cluster.psql("postgres", left)) === "0");
   await cluster.remove();
 });
