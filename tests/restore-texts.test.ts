@@ -13,6 +13,7 @@ import { temporaryDirectory } from "./support/cluster.ts";
 const SURVIVORS = {
   entries: ["3079 16500", "2615 2200", "1259 17000", "0 17000", "6104 17100"],
   extensionNames: ["hstore", "uuid-ossp"],
+  comments: ["COMMENT - CAST (public.label AS text)", 'COMMENT app TEXT SEARCH PARSER "Prs"'],
   roles: [
     { name: "app", isOwn: true },
     { name: "admin", isOwn: false },
@@ -30,6 +31,9 @@ describe("entries of an archive", () => {
     ["2; 3079 16500 EXTENSION - hstore ", false],
     ["3501; 0 0 COMMENT - EXTENSION hstore ", false],
     ['3501; 0 0 COMMENT - EXTENSION "uuid-ossp" ', false],
+    ["3501; 0 0 COMMENT - CAST (public.label AS text) ", false],
+    ["3501; 0 0 COMMENT - CAST (public.colour AS text) ", true],
+    ['3501; 0 0 COMMENT app TEXT SEARCH PARSER "Prs" ', false],
     ["3; 3079 16501 EXTENSION - citext ", true],
     ["3502; 0 0 COMMENT - EXTENSION citext ", true],
     ["5; 2615 2200 SCHEMA - public pg_database_owner", false],

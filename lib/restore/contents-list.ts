@@ -6,15 +6,15 @@ const ENTRY = /^\d+; (?<object>\d+ \d+) (?<rest>.*)$/u;
 
 /**
  * The list without the entries of what a wipe leaves in place, and of what belongs to roles that we may not act as.
- * Comments and rights have no id of their own, so they go by their owner's name, and an extension's comment by its name.
+ * Comments and rights have no id of their own, so they go by their owner's name, and where there is none by the comment's.
  */
 export function selectEntries(
   list: string,
-  survivors: Pick<Survivors, "entries" | "extensionNames" | "roles">,
+  survivors: Pick<Survivors, "entries" | "extensionNames" | "roles"> & Partial<Pick<Survivors, "comments">>,
 ): string {
   const kept = new Set(survivors.entries);
   const roles = [...survivors.roles].sort((a, b) => b.name.length - a.name.length);
-  const comments = new Set(survivors.extensionNames.flatMap(nameExtensionComments));
+  const comments = new Set([...survivors.extensionNames.flatMap(nameExtensionComments), ...(survivors.comments ?? [])]);
   const isLeftOut = (line: string) => {
     const { object, rest } = ENTRY.exec(line)?.groups ?? {};
     if (object === undefined || rest === undefined) return false;

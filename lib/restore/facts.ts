@@ -1,6 +1,6 @@
 /** What decides which restore is possible in this database for this role. Read only. */
 import type { Session } from "../postgres/session.ts";
-import { INVENTORY_TABLES } from "./inventory.ts";
+import { FOREIGN_OWNERLESS, INVENTORY_TABLES } from "./inventory.ts";
 import type { SwapFacts } from "./swap-facts.ts";
 
 /** Lists of names hold a few examples, enough to show. Foreign is what belongs to a role that we may not act as. */
@@ -60,7 +60,8 @@ const IS_UNTOUCHED_PUBLIC = `EXISTS (
 
 const FOREIGN_OBJECTS = `
   SELECT pg_describe_object(classid, objid, 0) FROM foreign_object AS o
-  WHERE extension IS NULL AND classid <> 'pg_largeobject_metadata'::regclass AND NOT ${IS_UNTOUCHED_PUBLIC}`;
+  WHERE extension IS NULL AND classid <> 'pg_largeobject_metadata'::regclass AND NOT ${IS_UNTOUCHED_PUBLIC}
+  UNION ALL SELECT pg_describe_object(classid, objid, 0) FROM (${FOREIGN_OWNERLESS}) AS ownerless(classid, objid, comment)`;
 
 /** Parts of objects are in no inventory of their own: what they refer to takes the whole object along. */
 const PARTS: readonly { readonly catalog: string; readonly whole: string; readonly id: string }[] = [

@@ -40,6 +40,37 @@ const OWNED_CATALOGS: readonly OwnedCatalog[] = [
   { name: "pg_largeobject_metadata", owner: "lomowner", namespace: undefined },
 ];
 
+export const IS_SUPERUSER = "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+
+interface OwnerlessCatalog {
+  readonly name: string;
+  /** Of the row `o`: that we may drop it, and create it again. */
+  readonly isOwn: string;
+  readonly namespace?: string;
+}
+
+/** What has no owner: only a superuser makes it, or whoever owns what it is about. */
+export const OWNERLESS_CATALOGS: readonly OwnerlessCatalog[] = [
+  { name: "pg_ts_template", isOwn: IS_SUPERUSER, namespace: "tmplnamespace" },
+  { name: "pg_ts_parser", isOwn: IS_SUPERUSER, namespace: "prsnamespace" },
+  {
+    name: "pg_cast",
+    isOwn: `EXISTS (SELECT FROM pg_type WHERE pg_type.oid IN (castsource, casttarget) AND pg_has_role(typowner, 'USAGE'))`,
+  },
+  { name: "pg_transform", isOwn: IS_SUPERUSER },
+  { name: "pg_am", isOwn: IS_SUPERUSER },
+];
+
+/** What of it is not ours, and no part of an extension: (classid, objid, comment as an archive's contents have it). */
+export const FOREIGN_OWNERLESS = OWNERLESS_CATALOGS.map(
+  ({ name, isOwn }) => `
+    SELECT '${name}'::regclass::oid, o.oid,
+      concat_ws(' ', 'COMMENT', coalesce(i.schema, '-'), upper(i.type), coalesce(quote_ident(i.name), i.identity))
+    FROM ${name} AS o, LATERAL pg_identify_object('${name}'::regclass, o.oid, 0) AS i
+    WHERE o.oid >= ${FIRST_USER_OID} AND NOT (${isOwn}) AND NOT EXISTS (
+      SELECT FROM pg_depend WHERE classid = '${name}'::regclass AND objid = o.oid AND deptype = 'e')`,
+).join("\n    UNION ALL ");
+
 /** What another object brought along, such as the array type of a type, is a part of that one. */
 function isNoPart(catalog: string): string {
   return `NOT EXISTS (SELECT FROM pg_depend WHERE classid = '${catalog}'::regclass AND objid = ${catalog}.oid AND deptype = 'i')`;

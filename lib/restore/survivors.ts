@@ -5,7 +5,7 @@
  */
 import { quoteLiteral } from "../postgres/identifier.ts";
 import type { Session } from "../postgres/session.ts";
-import { EXTENSION_DIGESTS, INVENTORY_TABLES } from "./inventory.ts";
+import { EXTENSION_DIGESTS, FOREIGN_OWNERLESS, INVENTORY_TABLES } from "./inventory.ts";
 
 export interface Survivors {
   readonly extensions: readonly string[];
@@ -14,6 +14,8 @@ export interface Survivors {
   readonly entries: readonly string[];
   /** Names of extensions that stay. */
   readonly extensionNames: readonly string[];
+  /** Comments on what stays and has no owner, as a dump's table of contents names them. */
+  readonly comments: readonly string[];
   /** All roles of the cluster, and whether we may act as them. */
   readonly roles: readonly { readonly name: string; readonly isOwn: boolean }[];
 }
@@ -47,17 +49,20 @@ function makeSurvivorsQuery(extensions: string, hadPublic: boolean): string {
       OR n.oid IN (SELECT namespace FROM object WHERE extension IN (SELECT oid FROM kept_extension))
       OR n.oid IN (SELECT objid FROM member
         WHERE classid = 'pg_namespace'::regclass AND extension IN (SELECT oid FROM kept_extension)))
-  )
+  ),
+  foreign_ownerless(classid, objid, comment) AS MATERIALIZED (${FOREIGN_OWNERLESS})
   SELECT (SELECT coalesce(json_agg(oid::text), '[]') FROM kept_extension) AS "extensions",
     (SELECT coalesce(json_agg(oid::text), '[]') FROM kept_schema) AS "schemas",
     (SELECT coalesce(json_agg(entry), '[]') FROM (
       SELECT 'pg_extension'::regclass::oid || ' ' || oid FROM kept_extension
       UNION SELECT 'pg_namespace'::regclass::oid || ' ' || oid FROM kept_schema
       UNION SELECT classid || ' ' || objid FROM guarded
+      UNION SELECT classid || ' ' || objid FROM foreign_ownerless
       UNION SELECT '0 ' || objid FROM guarded WHERE classid = 'pg_class'::regclass
       UNION SELECT 'pg_publication'::regclass::oid || ' ' || oid FROM pg_publication WHERE ${IS_KEPT_PUBLICATION}
     ) AS entries(entry)) AS "entries",
     (SELECT coalesce(json_agg(extname), '[]') FROM kept_extension) AS "extensionNames",
+    (SELECT coalesce(json_agg(comment), '[]') FROM foreign_ownerless) AS "comments",
     (SELECT json_agg(json_build_object('name', rolname, 'isOwn', pg_has_role(oid, 'USAGE'))) FROM pg_roles) AS "roles"`;
 }
 

@@ -7,7 +7,7 @@
  * as another role's view on our table, ends the transaction.
  */
 import { quoteLiteral } from "../postgres/identifier.ts";
-import { FIRST_USER_OID, INVENTORY_TABLES } from "./inventory.ts";
+import { FIRST_USER_OID, INVENTORY_TABLES, OWNERLESS_CATALOGS } from "./inventory.ts";
 import { makePropertiesBlock } from "./properties.ts";
 import { makeSchemasBlock } from "./schemas.ts";
 import { IS_KEPT_PUBLICATION, type Survivors } from "./survivors.ts";
@@ -41,8 +41,6 @@ BEGIN
   END LOOP;
 END
 $lock$;`;
-
-const IS_SUPERUSER = "(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
 
 /** Answers `guarded`: everything foreign, but for members of an extension of ours that goes. */
 const GUARDED = `
@@ -87,18 +85,11 @@ const KINDS: readonly Kind[] = [
   { catalog: "pg_conversion", isOwn: "pg_has_role(conowner, 'USAGE')", namespace: "connamespace" },
   { catalog: "pg_ts_config", isOwn: "pg_has_role(cfgowner, 'USAGE')", namespace: "cfgnamespace" },
   { catalog: "pg_ts_dict", isOwn: "pg_has_role(dictowner, 'USAGE')", namespace: "dictnamespace" },
-  { catalog: "pg_ts_template", isOwn: IS_SUPERUSER, namespace: "tmplnamespace" },
-  { catalog: "pg_ts_parser", isOwn: IS_SUPERUSER, namespace: "prsnamespace" },
   { catalog: "pg_statistic_ext", isOwn: "pg_has_role(stxowner, 'USAGE')", namespace: "stxnamespace" },
-  {
-    catalog: "pg_cast",
-    isOwn: `EXISTS (SELECT FROM pg_type WHERE pg_type.oid IN (castsource, casttarget) AND pg_has_role(typowner, 'USAGE'))`,
-  },
-  { catalog: "pg_transform", isOwn: IS_SUPERUSER },
+  ...OWNERLESS_CATALOGS.map(({ name, ...rest }) => ({ catalog: name, ...rest })),
   { catalog: "pg_foreign_server", isOwn: "pg_has_role(srvowner, 'USAGE')" },
   { catalog: "pg_foreign_data_wrapper", isOwn: "pg_has_role(fdwowner, 'USAGE')" },
   { catalog: "pg_language", isOwn: "pg_has_role(lanowner, 'USAGE')" },
-  { catalog: "pg_am", isOwn: IS_SUPERUSER },
 ];
 
 /** Words of pg_identify_object that are others in a DROP. */

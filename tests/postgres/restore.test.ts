@@ -27,6 +27,7 @@ import {
   openDatabase,
   readState,
   runInstructions,
+  SUPERUSER_DAMAGE,
 } from "../support/restore.ts";
 
 const DEADLINE_MS = 120_000;
@@ -122,7 +123,7 @@ async function waitFor(isTrue: () => Promise<boolean> | boolean): Promise<void> 
 
 describe("everything is as it was", () => {
   const cases = [
-    { user: "postgres", content: RICH, format: "custom" },
+    { user: "postgres", content: { ...RICH, schemaPublication: true }, format: "custom" },
     { user: "postgres", content: { oddNames: true }, format: "plain" },
     { user: "app_owner", content: RICH, format: "custom" },
     { user: "app_owner", content: { oddNames: true }, format: "plain" },
@@ -134,7 +135,9 @@ describe("everything is as it was", () => {
     async (options) => {
       const { user, content, format, asked } = { asked: "auto" as const, ...options };
       const name = await createNasty(cluster, content);
-      const deploy = await fail({ user, name, format: asked, damage: [DAMAGE, DATABASE_DAMAGE] });
+      const isRichSuperuser = user === "postgres" && "superuserObjects" in content;
+      const damage = [DAMAGE, ...(isRichSuperuser ? [SUPERUSER_DAMAGE] : []), DATABASE_DAMAGE];
+      const deploy = await fail({ user, name, format: asked, damage });
       expect(deploy.plan).toMatchObject({ rungs: ["in-place"], format });
       const { transactionId } = await deploy.restore();
       await expectRestored(deploy);
@@ -816,6 +819,39 @@ describe("what is not ours", () => {
       expect((error as ServerError).server.sqlState).toBe(FOREIGN_LOSS_STATE);
       expect(await cluster.psql(name, "SELECT count FROM public.report")).toBe("200");
       await session.close();
+    },
+    DEADLINE_MS,
+  );
+
+  test(
+    "a superuser's publication of our schemas would lose them",
+    async () => {
+      const name = await createNasty(cluster, { schemaPublication: true });
+      const session = await openDatabase(cluster, name, "app_owner").open("test");
+      const plan = chooseRestore(await readRestoreFacts(session), { format: "auto" });
+      expect(plan).toMatchObject({ rungs: [], reasonsNot: ["foreign-dependents"] });
+      await session.close();
+    },
+    DEADLINE_MS,
+  );
+
+  test(
+    "a superuser's cast and parser have no owner, and no plain dump could leave them out",
+    async () => {
+      const name = await createSmall();
+      await cluster.psql(
+        name,
+        `CREATE TEXT SEARCH PARSER app.prs (START = prsd_start, GETTOKEN = prsd_nexttoken, END = prsd_end, LEXTYPES = prsd_lextype);
+         CREATE CAST (bytea AS json) WITHOUT FUNCTION; COMMENT ON CAST (bytea AS json) IS 'a cast'; COMMENT ON TEXT SEARCH PARSER app.prs IS 'p'`,
+      );
+      const session = await openDatabase(cluster, name, "app_owner").open("test");
+      const facts = await readRestoreFacts(session);
+      expect(facts.foreignObjects).toEqual(["cast from bytea to json", "text search parser app.prs"]);
+      await session.close();
+      const deploy = await fail({ name });
+      expect(deploy.plan).toMatchObject({ rungs: ["in-place"], format: "custom", why: ["foreign-objects"] });
+      await deploy.restore();
+      await expectRestored(deploy);
     },
     DEADLINE_MS,
   );

@@ -23,13 +23,14 @@ export interface NastyOptions {
   readonly largeObjects?: boolean;
   readonly extensionInSchema?: boolean;
   readonly oddNames?: boolean;
+  readonly schemaPublication?: boolean;
 }
 
 const NASTY = readFileSync(join(import.meta.dirname, "../fixtures/nasty.sql"), "utf8");
 
 /** Creates the fixture's roles, once a cluster. */
 export async function createRoles(cluster: Cluster): Promise<void> {
-  for (const role of ["app_owner", "app_ro", "app_rw"]) {
+  for (const role of ["app_owner", "app_ro", "app_rw", '"Odd ""Role"" %s"']) {
     await cluster.psql(
       "postgres",
       `DO $$ BEGIN CREATE ROLE ${role} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$`,
@@ -44,6 +45,7 @@ export async function createNasty(cluster: Cluster, options: NastyOptions = {}):
     large_objects: options.largeObjects,
     extension_in_schema: options.extensionInSchema,
     odd_names: options.oddNames,
+    schema_publication: options.schemaPublication,
   };
   const lines = Object.entries(flags).map(([name, isOn]) => `\\set ${name} ${isOn === true ? "on" : "off"}`);
   await cluster.psql(database, [`\\set db ${database}`, ...lines, NASTY].join("\n"));
@@ -78,7 +80,44 @@ export const DAMAGE = `
   ALTER TABLE app.tenants DISABLE ROW LEVEL SECURITY; DROP POLICY p1 ON app.tenants;
   COMMENT ON TABLE app.users IS 'damaged'; COMMENT ON SCHEMA app IS NULL;
   DROP PUBLICATION pub_orders; CREATE PUBLICATION added FOR TABLE app.added;
+  DROP DOMAIN public.pair_dom CASCADE; ALTER TABLE public.kinds DROP COLUMN r, ALTER COLUMN txt SET STORAGE PLAIN;
+  ALTER TABLE app.wide REPLICA IDENTITY FULL; DELETE FROM public.kinds WHERE id > 11; UPDATE app.wide SET doc = 'short', raw = NULL WHERE id = 1;
+  DROP OPERATOR public.<~% (text, text) CASCADE; DROP OPERATOR public.!+ (NONE, int) CASCADE; DROP AGGREGATE public.mycount(*);
+  DROP CAST (public.colour AS app.money_t); DROP TEXT SEARCH DICTIONARY app.stem CASCADE; DROP CONVERSION app.conv2;
+  DROP STATISTICS app.st_many; ALTER SEQUENCE audit.shared RESTART MAXVALUE 50; SELECT nextval('public.kinds_numbers');
+  TRUNCATE app.to_parted; ALTER TABLE app.parted DETACH PARTITION app.parted_kr; DROP TABLE app.parted_else CASCADE; DROP TABLE app.mother CASCADE;
+  DROP VIEW app.v_grouped CASCADE; DROP RULE several ON app.v_checked; DROP FUNCTION app.circle() CASCADE;
+  ALTER TABLE public.kinds ENABLE TRIGGER transitions; DROP TRIGGER "odd trigger" ON public.kinds; DROP COLLATION public.ko_num;
+  DROP FUNCTION public."odd ""fn"" %s"; ALTER PROCEDURE public.proc2(int, text) RENAME TO proc3; DROP POLICY "odd ""policy"" %" ON app.guarded;
+  REFRESH MATERIALIZED VIEW app.mv_empty; REFRESH MATERIALIZED VIEW app.mv;
+  CREATE TEXT SEARCH DICTIONARY public.added_dict (TEMPLATE = pg_catalog.simple); CREATE TEXT SEARCH CONFIGURATION public.added_ts (COPY = pg_catalog.simple);
+  CREATE OPERATOR public.@+@ (LEFTARG = int, RIGHTARG = int, FUNCTION = int4pl); CREATE AGGREGATE public.added_count(*) (sfunc = int8inc, stype = int8, initcond = '0');
+  CREATE COLLATION public.added_like FROM "C"; CREATE CONVERSION public.added_conv FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8;
+  CREATE STATISTICS public.added_stats ON a, c FROM public.added; CREATE MATERIALIZED VIEW public.added_mv AS SELECT 1 AS one; CREATE SEQUENCE public.added_numbers;
+  CREATE PROCEDURE public.added_proc() LANGUAGE sql AS 'select 1'; CREATE TYPE public.added_pair AS (a int, b public.added_range);
+  CREATE CAST (public.added_pair AS text) WITH INOUT; CREATE VIEW public.added_view AS SELECT * FROM public.added;
+  CREATE TABLE public.added_parted(a int PRIMARY KEY) PARTITION BY HASH (a); CREATE TABLE public.added_part PARTITION OF public.added_parted FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+  CREATE TABLE public.added_child() INHERITS (public.added); COMMENT ON FUNCTION public.twice IS 'damaged';
+  REVOKE ALL ON public.kinds FROM "Odd ""Role"" %s" CASCADE; GRANT ALL ON ALL TABLES IN SCHEMA app TO "Odd ""Role"" %s"; GRANT USAGE ON TYPE public.colour TO PUBLIC;
+  ALTER DEFAULT PRIVILEGES FOR ROLE app_owner IN SCHEMA public REVOKE EXECUTE ON FUNCTIONS FROM "Odd ""Role"" %s";
+  ALTER DEFAULT PRIVILEGES FOR ROLE app_owner REVOKE CREATE ON SCHEMAS FROM app_rw;
+  SELECT lo_put(oid, 0, 'damaged') FROM pg_largeobject_metadata; SELECT lo_unlink(min(oid)) FROM pg_largeobject_metadata HAVING count(*) > 0;
+  SELECT lo_from_bytea(0, 'added');
   INSERT INTO public._prisma_migrations(id, checksum, migration_name, started_at) VALUES ('b', 'd', '20240202_half', now());`;
+
+/** The same of what only a superuser makes. */
+export const SUPERUSER_DAMAGE = `
+  DROP ACCESS METHOD heap_too CASCADE; DROP TYPE public.label CASCADE; DROP EVENT TRIGGER evt_ddl; ALTER EVENT TRIGGER evt_off ENABLE;
+  DROP SERVER elsewhere CASCADE; DROP FOREIGN DATA WRAPPER none_at_all CASCADE; DROP OPERATOR FAMILY app.fam_hash USING hash;
+  DROP TEXT SEARCH PARSER app.prs; DROP TEXT SEARCH TEMPLATE app.tmpl; DROP PUBLICATION pub_all; CREATE PUBLICATION added_all FOR ALL TABLES;
+  DROP OPERATOR CLASS public.ops USING btree; DROP EXTENSION pgcrypto; DROP FUNCTION public.leakproof(int);
+  CREATE ACCESS METHOD added_am TYPE TABLE HANDLER heap_tableam_handler; CREATE TABLE public.added_am_table(a int) USING added_am;
+  CREATE TEXT SEARCH TEMPLATE public.added_tmpl (LEXIZE = dsimple_lexize); CREATE FOREIGN DATA WRAPPER added_wrapper;
+  CREATE SERVER added_server FOREIGN DATA WRAPPER added_wrapper; CREATE USER MAPPING FOR app_ro SERVER added_server; CREATE FOREIGN TABLE public.added_foreign(a int) SERVER added_server;
+  CREATE OPERATOR FAMILY public.added_fam USING gist; CREATE FUNCTION public.added_evt() RETURNS event_trigger LANGUAGE plpgsql AS 'begin end';
+  CREATE EVENT TRIGGER added_evt ON ddl_command_start EXECUTE FUNCTION public.added_evt(); CREATE CAST (bytea AS json) WITHOUT FUNCTION AS ASSIGNMENT;
+  ALTER DEFAULT PRIVILEGES FOR ROLE app_rw IN SCHEMA public REVOKE SELECT ON TABLES FROM app_ro;
+  ALTER DEFAULT PRIVILEGES FOR ROLE app_rw GRANT ALL ON TABLES TO PUBLIC;`;
 
 /** Needs the owner of the database. */
 export const DATABASE_DAMAGE = `
@@ -116,6 +155,9 @@ const REST = `
   SELECT 'schema', nspname, nspowner::regrole, obj_description(oid, 'pg_namespace'),
     (SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(coalesce(nspacl, acldefault('n', nspowner))) AS a)
     FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY nspname;
+  SELECT 'role', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolconnlimit, rolvaliduntil, rolconfig,
+    shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY rolname;
+  SELECT 'membership', roleid::regrole, member::regrole, grantor::regrole, admin_option FROM pg_auth_members ORDER BY 2, 3, 4;
   SELECT 'default rights', defaclrole::regrole, defaclnamespace::regnamespace, defaclobjtype, defaclacl FROM pg_default_acl ORDER BY 2, 3, 4;
   SELECT 'member rights', i.identity, proacl FROM pg_proc AS p JOIN pg_depend AS d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass
     AND d.deptype = 'e', LATERAL pg_identify_object('pg_proc'::regclass, p.oid, 0) AS i WHERE proacl IS NOT NULL ORDER BY 2;`;
