@@ -61,7 +61,7 @@ const IS_UNTOUCHED_PUBLIC = `EXISTS (
 const FOREIGN_OBJECTS = `
   SELECT pg_describe_object(classid, objid, 0) FROM foreign_object AS o
   WHERE extension IS NULL AND classid <> 'pg_largeobject_metadata'::regclass AND NOT ${IS_UNTOUCHED_PUBLIC}
-  UNION ALL SELECT pg_describe_object(classid, objid, 0) FROM (${FOREIGN_OWNERLESS}) AS ownerless(classid, objid, comment)`;
+  UNION ALL SELECT pg_describe_object(classid, objid, 0) FROM (${FOREIGN_OWNERLESS}) AS ownerless(classid, objid, comment, namespace)`;
 
 /** Parts of objects are in no inventory of their own: what they refer to takes the whole object along. */
 const PARTS: readonly { readonly catalog: string; readonly whole: string; readonly id: string }[] = [

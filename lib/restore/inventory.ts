@@ -44,6 +44,8 @@ export const IS_SUPERUSER = "(SELECT rolsuper FROM pg_roles WHERE rolname = curr
 
 interface OwnerlessCatalog {
   readonly name: string;
+  /** As pg_dump names the object, where `pg_identify_object` says it otherwise. */
+  readonly label?: string;
   /** Of the row `o`: that we may drop it, and create it again. */
   readonly isOwn: string;
   readonly namespace?: string;
@@ -55,17 +57,21 @@ export const OWNERLESS_CATALOGS: readonly OwnerlessCatalog[] = [
   { name: "pg_ts_parser", isOwn: IS_SUPERUSER, namespace: "prsnamespace" },
   {
     name: "pg_cast",
+    label: "format('(%s AS %s)', format_type(castsource, NULL), format_type(casttarget, NULL))",
     isOwn: `EXISTS (SELECT FROM pg_type WHERE pg_type.oid IN (castsource, casttarget) AND pg_has_role(typowner, 'USAGE'))`,
   },
   { name: "pg_transform", isOwn: IS_SUPERUSER },
   { name: "pg_am", isOwn: IS_SUPERUSER },
 ];
 
-/** What of it is not ours, and no part of an extension: (classid, objid, comment as an archive's contents have it). */
+/**
+ * What of it is not ours, and no part of an extension: (classid, objid, comment as an archive's contents have it,
+ * namespace). With an empty search path, as pg_dump has it.
+ */
 export const FOREIGN_OWNERLESS = OWNERLESS_CATALOGS.map(
-  ({ name, isOwn }) => `
+  ({ name, isOwn, namespace = "NULL::oid", label = "coalesce(quote_ident(i.name), i.identity)" }) => `
     SELECT '${name}'::regclass::oid, o.oid,
-      concat_ws(' ', 'COMMENT', coalesce(i.schema, '-'), upper(i.type), coalesce(quote_ident(i.name), i.identity))
+      concat_ws(' ', 'COMMENT', coalesce(i.schema, '-'), upper(i.type), ${label}), ${namespace}
     FROM ${name} AS o, LATERAL pg_identify_object('${name}'::regclass, o.oid, 0) AS i
     WHERE o.oid >= ${FIRST_USER_OID} AND NOT (${isOwn}) AND NOT EXISTS (
       SELECT FROM pg_depend WHERE classid = '${name}'::regclass AND objid = o.oid AND deptype = 'e')`,

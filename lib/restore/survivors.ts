@@ -39,6 +39,7 @@ function makeSurvivorsQuery(extensions: string, hadPublic: boolean): string {
     SELECT * FROM object WHERE NOT pg_has_role(owner, 'USAGE')
       AND (extension IS NULL OR extension IN (SELECT oid FROM kept_extension))
   ),
+  foreign_ownerless(classid, objid, comment, namespace) AS MATERIALIZED (${FOREIGN_OWNERLESS}),
   kept_schema AS MATERIALIZED (
     SELECT n.oid FROM pg_namespace AS n
     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND (
@@ -46,11 +47,11 @@ function makeSurvivorsQuery(extensions: string, hadPublic: boolean): string {
       OR NOT pg_has_role(n.nspowner, 'USAGE')
       OR n.oid IN (SELECT extnamespace FROM kept_extension)
       OR n.oid IN (SELECT namespace FROM guarded)
+      OR n.oid IN (SELECT namespace FROM foreign_ownerless)
       OR n.oid IN (SELECT namespace FROM object WHERE extension IN (SELECT oid FROM kept_extension))
       OR n.oid IN (SELECT objid FROM member
         WHERE classid = 'pg_namespace'::regclass AND extension IN (SELECT oid FROM kept_extension)))
-  ),
-  foreign_ownerless(classid, objid, comment) AS MATERIALIZED (${FOREIGN_OWNERLESS})
+  )
   SELECT (SELECT coalesce(json_agg(oid::text), '[]') FROM kept_extension) AS "extensions",
     (SELECT coalesce(json_agg(oid::text), '[]') FROM kept_schema) AS "schemas",
     (SELECT coalesce(json_agg(entry), '[]') FROM (

@@ -7,7 +7,7 @@
  * as another role's view on our table, ends the transaction.
  */
 import { quoteLiteral } from "../postgres/identifier.ts";
-import { FIRST_USER_OID, INVENTORY_TABLES, OWNERLESS_CATALOGS } from "./inventory.ts";
+import { FIRST_USER_OID, FOREIGN_OWNERLESS, INVENTORY_TABLES, OWNERLESS_CATALOGS } from "./inventory.ts";
 import { makePropertiesBlock } from "./properties.ts";
 import { makeSchemasBlock } from "./schemas.ts";
 import { IS_KEPT_PUBLICATION, type Survivors } from "./survivors.ts";
@@ -45,14 +45,20 @@ $lock$;`;
 /** Answers `guarded`: everything foreign, but for members of an extension of ours that goes. */
 const GUARDED = `
   WITH ${INVENTORY_TABLES.trim()}
-  SELECT coalesce(array_agg(classid || ' ' || objid), '{}') FROM object
-  WHERE NOT pg_has_role(owner, 'USAGE') AND (extension IS NULL OR extension = ANY (kept_extensions))`;
+  SELECT coalesce(array_agg(classid || ' ' || objid), '{}') FROM (
+    SELECT classid, objid FROM object
+    WHERE NOT pg_has_role(owner, 'USAGE') AND (extension IS NULL OR extension = ANY (kept_extensions))
+    UNION ALL SELECT classid, objid FROM (${FOREIGN_OWNERLESS}) AS ownerless(classid, objid, comment, namespace)
+  ) AS guarded(classid, objid)`;
 
 /** Before all else: an event trigger would be fired by every DROP. */
-const WHOLE_OBJECTS = [
+const WATCHING_OBJECTS = [
   `SELECT format('DROP EVENT TRIGGER %I', evtname) FROM pg_event_trigger AS o WHERE pg_has_role(evtowner, 'USAGE')
     AND ${isNoMember("pg_event_trigger")}`,
   `SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication WHERE NOT ${IS_KEPT_PUBLICATION}`,
+];
+
+const WHOLE_OBJECTS = [
   `SELECT format('DROP EXTENSION IF EXISTS %I CASCADE', extname) FROM pg_extension
     WHERE oid <> ALL (kept_extensions) AND pg_has_role(extowner, 'USAGE')`,
   `SELECT format('DROP SCHEMA IF EXISTS %I CASCADE', nspname) FROM pg_namespace AS o
@@ -68,13 +74,23 @@ interface Kind {
   readonly where?: string;
 }
 
-/** Relations first: most of the rest goes with them. */
+/**
+ * First, and in every schema: most of the rest goes with them, and no extension can be dropped while an index has options
+ * of its operator class.
+ */
+const RELATIONS: Kind = {
+  catalog: "pg_class",
+  isOwn: "pg_has_role(relowner, 'USAGE')",
+  where: `relkind IN ('r', 'p', 'v', 'm', 'f') AND relpersistence <> 't' AND relnamespace NOT IN (
+    SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_' OR nspname = 'information_schema')`,
+};
+
 const KINDS: readonly Kind[] = [
   {
     catalog: "pg_class",
     isOwn: "pg_has_role(relowner, 'USAGE')",
     namespace: "relnamespace",
-    where: `relkind IN ('r', 'p', 'v', 'm', 'f') OR relkind = 'S' AND ${isNoPart("pg_class")}`,
+    where: `relkind = 'S' AND ${isNoPart("pg_class")}`,
   },
   { catalog: "pg_proc", isOwn: "pg_has_role(proowner, 'USAGE')", namespace: "pronamespace" },
   { catalog: "pg_type", isOwn: "pg_has_role(typowner, 'USAGE')", namespace: "typnamespace" },
@@ -86,7 +102,7 @@ const KINDS: readonly Kind[] = [
   { catalog: "pg_ts_config", isOwn: "pg_has_role(cfgowner, 'USAGE')", namespace: "cfgnamespace" },
   { catalog: "pg_ts_dict", isOwn: "pg_has_role(dictowner, 'USAGE')", namespace: "dictnamespace" },
   { catalog: "pg_statistic_ext", isOwn: "pg_has_role(stxowner, 'USAGE')", namespace: "stxnamespace" },
-  ...OWNERLESS_CATALOGS.map(({ name, ...rest }) => ({ catalog: name, ...rest })),
+  ...OWNERLESS_CATALOGS.map(({ name, label: _, ...rest }) => ({ catalog: name, ...rest })),
   { catalog: "pg_foreign_server", isOwn: "pg_has_role(srvowner, 'USAGE')" },
   { catalog: "pg_foreign_data_wrapper", isOwn: "pg_has_role(fdwowner, 'USAGE')" },
   { catalog: "pg_language", isOwn: "pg_has_role(lanowner, 'USAGE')" },
@@ -148,7 +164,8 @@ function makeLoop(query: string): string {
 
 /** A DO block. Fails with FOREIGN_LOSS_STATE when something foreign would be lost. */
 export function makeWipeBlock({ survivors, schemas, extensions, properties }: WipeOptions): string {
-  const loops = [...WHOLE_OBJECTS, ...KINDS.map(makeDropQuery), CONFIGURATION, ...DEFAULT_RIGHTS].map(makeLoop);
+  const drops = [...WATCHING_OBJECTS, makeDropQuery(RELATIONS), ...WHOLE_OBJECTS, ...KINDS.map(makeDropQuery)];
+  const loops = [...drops, CONFIGURATION, ...DEFAULT_RIGHTS].map(makeLoop);
   return `DO $wipe$
 #variable_conflict use_column
 DECLARE

@@ -179,7 +179,9 @@ describe("everything is as it was", () => {
       const name = await createNasty(cluster);
       const deploy = await fail({
         name,
-        damage: ["DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE TABLE public.x()"],
+        damage: [
+          "DROP INDEX app.kinds_siglen; DROP SCHEMA public CASCADE; CREATE SCHEMA public; CREATE TABLE public.x()",
+        ],
       });
       await deploy.restore();
       await expectRestored(deploy);
