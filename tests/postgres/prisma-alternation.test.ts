@@ -35,6 +35,8 @@ setDefaultTimeout(7_200_000);
 const LONG = process.env.LONG === "1";
 const STEPS = LONG ? 250 : 25;
 const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9));
+/** The start of the CLI takes a second, and many where the machine is busy. */
+const ASLEEP_DEADLINE_MS = 300_000;
 const isSkipped = skipsPrisma("prisma-alternation.test.ts");
 
 /** With one version of Prisma a walk, chosen by the seed, or with both. */
@@ -67,7 +69,7 @@ describe.skipIf(isSkipped).each([...WALKED])("Prisma $name and deploy by turns",
     const world = await makeWorld(engine);
     writeMigrations(world.project.migrations, { "1_a": "CREATE TABLE a (id integer);\nSELECT pg_sleep(4);\n" });
     const started = world.start(first, deployArguments(first));
-    await until("the script sleeps", () => world.isAsleep());
+    await until("the script sleeps", () => world.isAsleep(), ASLEEP_DEADLINE_MS);
     const running = JSON.parse((await world.run("deploy", ["status", "--json"])).stdout) as Status;
     expect([0, 1]).toContain(running.running.length);
     expect(running.failed).toEqual([]);
@@ -230,7 +232,7 @@ async function makeWalk(engine: Engine, random: () => number) {
     void started.ended.then(() => {
       hasEnded = true;
     });
-    await until("the script sleeps", async () => hasEnded || (await world.isAsleep()));
+    await until("the script sleeps", async () => hasEnded || (await world.isAsleep()), ASLEEP_DEADLINE_MS);
     started.kill();
     await started.ended;
     await endBackends(world.cluster, world.database);

@@ -57,8 +57,8 @@ export interface Side {
   /** Starts the real CLI's `deploy`, which goes on until its sessions are ended. */
   startPrisma(): Promise<void>;
   endSessions(): Promise<void>;
-  /** Somebody takes Prisma's advisory lock. @returns what gives it back */
-  holdLock(): Promise<() => Promise<void>>;
+  /** Somebody takes an advisory lock. @returns what gives it back */
+  holdLock(key: number): Promise<() => Promise<void>>;
   sql(text: string): Promise<void>;
   write(scripts: Scripts): void;
   remove(name: string): void;
@@ -190,9 +190,9 @@ async function makeWorld(tool: Tool, engine: Engine, { schema, program }: WorldO
     startPrisma: async () => {
       background = tools.start("prisma", ["migrate", "deploy"], url, {});
     },
-    holdLock: async () => {
+    holdLock: async (key) => {
       const holder = await openClient(cluster, database);
-      await holder.run("SELECT pg_advisory_lock(72707369)");
+      await holder.run(`SELECT pg_advisory_lock(${key})`);
       return holder.end;
     },
     endSessions: async () => {

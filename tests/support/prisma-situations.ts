@@ -39,6 +39,12 @@ const SEARCH_PATH = "CREATE SCHEMA s;\nSET search_path = s;\nCREATE TABLE t (id 
 const CONCURRENTLY = 'CREATE INDEX CONCURRENTLY "a_id" ON "a" ("id");\n';
 const ENUM = "CREATE TYPE e AS ENUM ('x');\nCREATE TABLE a (v e);\n";
 const ENUM_ADDED_AND_USED = "ALTER TYPE e ADD VALUE 'y';\nALTER TABLE a ALTER COLUMN v SET DEFAULT 'y';\n";
+const PRISMA_LOCK = 72707369;
+/** A script that is at work for as long as somebody holds that lock. */
+const SCRIPT_LOCK = 4242;
+const WAIT_FOR_LOCK = `DO $$ BEGIN
+  WHILE NOT pg_try_advisory_xact_lock(${SCRIPT_LOCK}) LOOP PERFORM pg_sleep(0.2); END LOOP;
+END $$;\n`;
 const NOT_UTF8 = Buffer.concat([Buffer.from("-- "), Buffer.from([0xe9]), Buffer.from(`\n${A}`)]);
 
 const UP_TO_DATE: PrismaStatus = { says: "up-to-date", exitCode: 0, pending: [], failed: [], missing: [] };
@@ -331,7 +337,7 @@ const FAILURES: readonly Situation[] = [
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": `${B}SELECT pg_sleep(600);\n`, "3_c": C });
       const started = await side.start();
-      await until("the script sleeps", () => sleeps(side));
+      await untilAsleep(side);
       await started.kill();
       side.write({ "2_b": B });
       await side.deploy();
@@ -353,7 +359,7 @@ const FAILURES: readonly Situation[] = [
     steps: async (side) => {
       side.write({ "1_a": A, "2_b": `${B}SELECT pg_sleep(4);\n`, "3_c": C });
       const first = await side.start();
-      await until("the script sleeps", () => sleeps(side));
+      await untilAsleep(side);
       await side.deploy();
       await first.finish();
     },
@@ -363,7 +369,7 @@ const FAILURES: readonly Situation[] = [
     steps: async (side) => {
       side.write({ "1_a": `${A}SELECT pg_sleep(4);\n` });
       await side.startPrisma();
-      await until("the script sleeps", () => sleeps(side));
+      await untilAsleep(side);
       side.write({ "2_b": B });
       await side.deploy();
     },
@@ -372,7 +378,7 @@ const FAILURES: readonly Situation[] = [
     name: "somebody holds the lock for too long, and gives it back",
     steps: async (side) => {
       side.write({ "1_a": A });
-      const release = await side.holdLock();
+      const release = await side.holdLock(PRISMA_LOCK);
       // Prisma's ten seconds can't be changed.
       await side.deploy({ DEPLOY_LOCK_WAIT: "10s" });
       await release();
@@ -382,17 +388,20 @@ const FAILURES: readonly Situation[] = [
   {
     name: "a second deployer that does not wait for long enough",
     steps: async (side) => {
-      side.write({ "1_a": `${A}SELECT pg_sleep(20);\n` });
+      const release = await side.holdLock(SCRIPT_LOCK);
+      side.write({ "1_a": `${A}${WAIT_FOR_LOCK}` });
       const first = await side.start();
-      await until("the script sleeps", () => sleeps(side));
+      await untilAsleep(side);
       await side.deploy({ DEPLOY_LOCK_WAIT: "10s" });
+      await release();
       await first.finish();
     },
   },
 ];
 
-async function sleeps({ isAsleep }: Side): Promise<boolean> {
-  return await isAsleep();
+/** The start of the CLI takes a second, and many where the machine is busy. */
+async function untilAsleep(side: Side): Promise<void> {
+  await until("the script sleeps", () => side.isAsleep(), 300_000);
 }
 
 const SCRIPTS: readonly Situation[] = [
@@ -846,7 +855,7 @@ const RESOLUTIONS: readonly Situation[] = [
     steps: async (side) => {
       side.write({ "1_a": `${A}SELECT pg_sleep(4);\n` });
       const first = await side.start();
-      await until("the script sleeps", () => sleeps(side));
+      await untilAsleep(side);
       await side.resolve(["--applied", "1_a"]);
       await first.finish();
     },
@@ -970,7 +979,7 @@ export const STATUS_DIFFERENCES: readonly StatusDifference[] = [
     steps: async (side) => {
       side.write({ "1_a": "SELECT pg_sleep(600);\n" });
       await side.startPrisma();
-      await until("the script sleeps", () => side.isAsleep());
+      await untilAsleep(side);
     },
     end: (side) => side.endSessions(),
     prisma: "calls it failed",
