@@ -31,6 +31,8 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   refuseRepetition(plan: Plan): Promise<void>;
   /** Everything that can be refused is refused here: scripts, their grammar, tools, rights, space, possible restores. */
   prepare(plan: Plan): Promise<Preparation>;
+  /** Tells which restore would be possible after a failure. Changes nothing. */
+  previewRestore(): Promise<void>;
   /** Shuts writers out, as far as we may: see `restore/fence.ts`. */
   raiseFence(): Promise<void>;
   /** Lets writers in again, where `raiseFence` has shut them out. */
@@ -142,6 +144,7 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
     const isAtWork = seen.lockHeld && seen.unfinished.length > 0;
     if (isAtWork) throw new DeployError("LOCK_NOT_ACQUIRED", { holder: undefined, waitedMs: 0 });
     await prepare(seen, operations, tell);
+    await operations.previewRestore();
     return { kind: "planned" };
   }
 

@@ -1,13 +1,15 @@
 /** Work by hand that keeps out of a deploy's way: it holds the deploy lock from its first look to its end. */
+import { DeployError } from "./errors.ts";
 import type { OperationContext } from "./operations.ts";
 import { retryWhileUnavailable } from "./postgres/availability.ts";
 import { type Database, makeDatabase } from "./postgres/database.ts";
 import { acquireDeployLock, releaseDeployLock } from "./postgres/deploy-lock.ts";
+import { openBeside } from "./postgres/maintenance.ts";
 import type { Session } from "./postgres/session.ts";
 
 /**
  * @param purpose shown in `pg_stat_activity` behind our name
- * @throws LOCK_NOT_ACQUIRED, what connecting can meet, or what `act` throws
+ * @throws LOCK_NOT_ACQUIRED, SWAP_UNFINISHED, what connecting can meet, or what `act` throws
  */
 export async function withDeployLock<Result>(
   { settings, signal, tell }: Pick<OperationContext, "settings" | "signal" | "tell">,
@@ -21,6 +23,8 @@ export async function withDeployLock<Result>(
         waitMs: settings.deployLockWaitMs,
         signal,
         tell,
+        openBeside: async () => await openBeside(database, settings.maintenanceDatabase),
+        onShut: async () => await refuseInterrupted(database, settings.maintenanceDatabase),
       }),
     { waitMs: settings.databaseWaitMs, signal, tell },
   );
@@ -32,4 +36,12 @@ export async function withDeployLock<Result>(
     );
     await session.close();
   }
+}
+
+/** One that is at work is waited for; one that was cut off is the deploy's to finish. */
+async function refuseInterrupted(database: Database, maintenanceDatabase: string): Promise<void> {
+  const { inspectSwap } = await import("./restore/interrupted-swap.ts");
+  if ((await inspectSwap(database, maintenanceDatabase)) !== "interrupted") return;
+  const fields = { database: database.target.database, isAtWork: false, reason: undefined };
+  throw new DeployError("SWAP_UNFINISHED", fields);
 }

@@ -256,6 +256,12 @@ class DatabaseOperations implements DeployOperations {
     return { segments: summarise(this.#prepared), warnings: [...warnings, ...this.#prepared.warnings] };
   }
 
+  async previewRestore(): Promise<void> {
+    const { previewRestore } = await import("./recovery.ts");
+    const { session, prepared } = this.#current();
+    await previewRestore(this.#database, session, prepared, this.#context);
+  }
+
   async takeBackup(): Promise<Backup> {
     const { takeRecoveryPoint } = await import("./recovery.ts");
     const { history, session, prepared } = this.#current();
@@ -367,9 +373,8 @@ class DatabaseOperations implements DeployOperations {
     const { settings, tell } = this.#context;
     const onShut = async () => void (await this.#resolveSwap(signal));
     const openBeside = async () => {
-      const { LINGERING_DATABASES, openMaintenance } = await import("./postgres/maintenance.ts");
-      const opening = openMaintenance(this.#database, "wait", settings.maintenanceDatabase, LINGERING_DATABASES);
-      return await opening.catch(() => undefined);
+      const { openBeside: open } = await import("./postgres/maintenance.ts");
+      return await open(this.#database, settings.maintenanceDatabase);
     };
     return { waitMs: settings.deployLockWaitMs, signal, tell, onShut, openBeside };
   }

@@ -21,6 +21,7 @@ import type { Session } from "./postgres/session.ts";
 import { formatServerVersion } from "./postgres/tool-choice.ts";
 import type { Prepared, Tools } from "./preflight.ts";
 import type { RecoveryChoices } from "./restore/choices.ts";
+import { readRestoreFacts } from "./restore/facts.ts";
 import { expectGrowth } from "./restore/growth.ts";
 import { listClusterChanges, type Mark, readClusterDigests, readInvalidIndexes, takeMark } from "./restore/mark.ts";
 import { writeMarkFile } from "./restore/mark-file.ts";
@@ -74,7 +75,8 @@ export async function takeRecoveryPoint(
     const { owner } = prepared.room;
     const journal = openJournal(settings.backupDirectory, owner, crypto.randomUUID(), () => new Date());
     tell({ kind: "restore-plan", ...summariseRestore(prepared, restorePlan) });
-    if (settings.backupFormat === "plain" && restorePlan.why.length > 0 && !settings.acceptManualRestore) {
+    const isUnsuitable = settings.backupFormat === "plain" && restorePlan.why.length > 0;
+    if (isUnsuitable && restorePlan.rungs.length === 0 && !settings.acceptManualRestore) {
       throw new DeployError("BACKUP_FORMAT_UNSUITABLE", { reasons: restorePlan.why });
     }
     const objection = prepared.cli === undefined ? objectionTo(prepared.segments, point, settings) : undefined;
@@ -169,6 +171,19 @@ export function watchSessions(database: Database, point: RecoveryPoint): Recover
   note(database.sessionsOpened);
   database.onSessionOpened = note;
   return point;
+}
+
+/** What would be planned and told, without a mark. */
+export async function previewRestore(
+  database: Database,
+  session: Session,
+  prepared: Prepared,
+  { settings, tell }: OperationContext,
+): Promise<void> {
+  const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
+  const facts = { ...(await readRestoreFacts(session)), swap };
+  const { backupFormat: format, restore } = settings;
+  tell({ kind: "restore-plan", ...summariseRestore(prepared, chooseRestore(facts, { format, restore })) });
 }
 
 /** A plan that is one transaction has nothing to restore, so only others show whether they could be. */

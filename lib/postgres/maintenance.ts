@@ -4,7 +4,7 @@ import { type Database, makeDatabase } from "./database.ts";
 import type { Session } from "./session.ts";
 
 /** `postgres` alone: whoever lingers in `template1` keeps others from making databases of it. */
-export const LINGERING_DATABASES = ["postgres"] as const;
+const LINGERING_DATABASES = ["postgres"] as const;
 const MAINTENANCE_DATABASES = ["postgres", "template1"] as const;
 
 const DEADLINE_MS = 30_000;
@@ -35,6 +35,11 @@ export async function openMaintenance(
     }
   }
   return undefined;
+}
+
+/** A session to wait in for the deploy lock; undefined where none lets us in. */
+export async function openBeside(database: Pick<Database, "target">, preferred: string): Promise<Session | undefined> {
+  return await openMaintenance(database, "wait", preferred, LINGERING_DATABASES).catch(() => undefined);
 }
 
 /** No timeout of the role ends it, and the server notices soon when we die. */

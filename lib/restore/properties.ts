@@ -109,6 +109,7 @@ DECLARE
   line text;
   failed text[] := '{}';
 BEGIN
+  PERFORM set_config('lock_timeout', '3s', true);
   FOR line IN SELECT statement FROM (${STATEMENTS}) AS s(statement, inverse) ORDER BY statement COLLATE "C" LOOP
     BEGIN
       EXECUTE line;

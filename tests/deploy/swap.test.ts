@@ -180,6 +180,8 @@ for (const place of PLACES) {
       // It may look, and changes nothing.
       const status = await startElsewhere(live, ["status"]);
       expectRefused(status, { exitCode: 7, code: "SWAP_UNFINISHED" });
+      const resolved = await startElsewhere(live, ["resolve", "--rolled-back", "2_half"]);
+      expectRefused(resolved, { exitCode: 7, code: "SWAP_UNFINISHED" });
       expect(await listDatabases(live)).toEqual(CUT_OFF);
 
       const next = await startElsewhere(live);
@@ -285,6 +287,54 @@ test(
       expect(run.stderr).toContain("서버 통계가 초기화되었습니다.");
       expect(await listDatabases(live)).toEqual(UNTOUCHED);
       await expectContent(live, live.failed);
+    } finally {
+      await own.remove();
+    }
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "what keeps a role from swapping is told before anything is done, with the right that would help",
+  async () => {
+    const cluster = await sharedCluster();
+    const owner = `owner_${randomBytes(4).toString("hex")}`;
+    await cluster.psql("postgres", `CREATE ROLE ${owner} LOGIN`);
+    const database = await cluster.createDatabase({ owner });
+    const url = cluster.url(database, { user: owner });
+    const project = makeProject({ "1_half": "CREATE TABLE half (id int);\nCOMMIT;\nSELECT 1 / 0;\n" });
+    const before = dumpDatabase(cluster, database);
+    const plan = await runDeploy(project, { url, args: ["plan", "--lang", "en"] });
+    expect(plan.exitCode, plan.stderr).toBe(0);
+    expect(plan.stderr).toContain(
+      "   On failure: roll back the transaction → restore in place, in one transaction\n" +
+        "     swap in a restored copy: not possible. The role may not create databases (ALTER ROLE ... CREATEDB).\n",
+    );
+    const refused = await runDeploy(project, { url, args: ["--restore", "swap", ...APP] });
+    expectRefused(refused, { exitCode: 4, code: "NO_AUTOMATIC_RESTORE", shows: ["ALTER ROLE ... CREATEDB"] });
+    expect(dumpDatabase(cluster, database)).toBe(before);
+    await cluster.psql("postgres", `ALTER ROLE ${owner} CREATEDB`);
+    const granted = await runDeploy(project, { url, args: ["plan", "--restore", "swap"] });
+    expect(granted.stderr).toContain("   실패하면: 트랜잭션 취소 → 복원본으로 교체\n");
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "the database that others are administered from is swapped from template1",
+  async () => {
+    const own = await startCluster();
+    try {
+      const project = makeProject({ "1_base": "CREATE TABLE gone (id int);\n" });
+      const url = own.url("postgres");
+      expect((await runDeploy(project, { url })).exitCode).toBe(0);
+      project.add("2_half", "DROP TABLE gone;\nCOMMIT;\nSELECT 1 / 0;\n");
+      const run = await runDeploy(project, { url, args: APP });
+      expect(run.exitCode, run.stderr).toBe(5);
+      expect(run.stderr).toContain("-d template1 -c");
+      expect(await own.psql("postgres", "SELECT to_regclass('gone')")).toBe("gone");
+      const list = await own.psql("template1", "SELECT datname FROM pg_database ORDER BY datname");
+      expect(list).toMatch(/^postgres\npostgres_failed_\d{8}_\d{6}\ntemplate0\ntemplate1$/);
     } finally {
       await own.remove();
     }
