@@ -161,17 +161,24 @@ class DatabaseOperations implements DeployOperations {
   }
 
   async takeLock(): Promise<void> {
-    const { signal, tell } = this.#context;
+    const { signal } = this.#context;
     const { acquireDeployLock } = await import("./postgres/deploy-lock.ts");
     await this.#session?.close();
     if (this.#history?.fence !== undefined) this.#database.passFence();
-    this.#session = await acquireDeployLock(
-      this.#database,
-      () =>
-        this.#database.open("deploy", { isMigrating: true, onNotice: (notice) => tell({ kind: "notice", ...notice }) }),
-      this.#lockOptions(signal),
-    );
+    const open = () => this.#openMigrating();
+    this.#session = await acquireDeployLock(this.#database, open, this.#lockOptions(signal));
     this.#isLocked = true;
+  }
+
+  /** What the server says while it lets us in, for example that the mark of a fence is long, is no migration's notice. */
+  async #openMigrating(): Promise<Session> {
+    let isOpen = false;
+    const session = await this.#database.open("deploy", {
+      isMigrating: true,
+      onNotice: (notice) => isOpen && this.#context.tell({ kind: "notice", ...notice }),
+    });
+    isOpen = true;
+    return session;
   }
 
   async releaseLock(): Promise<void> {

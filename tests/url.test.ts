@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { UrlProblem } from "../lib/errors.ts";
 import { type ConnectionTarget, isSocket, parseConnectionUrl, redactUrl } from "../lib/postgres/url.ts";
+import { addSessionOption } from "../lib/postgres/url-options.ts";
 
 const DEFAULTS: ConnectionTarget = {
   user: "u",
@@ -271,6 +272,20 @@ describe("what is shown of a connection string", () => {
 
 test("a host that begins with a slash is a socket", () => {
   expect([isSocket({ host: "/tmp" }), isSocket({ host: "localhost" })]).toEqual([true, false]);
+});
+
+test("an option is added to what a connection string has already, and only where it has a place", () => {
+  const option = "-c a=b";
+  const optionsOf = (url: string) => {
+    const parsed = parseConnectionUrl(addSessionOption(url, option));
+    return "target" in parsed ? parsed.target.options : parsed.problem;
+  };
+  expect(optionsOf("postgresql://u:p@h:5432/db")).toBe(option);
+  expect(optionsOf("postgresql://u:p%23@h:5432/db?schema=s#fragment")).toBe(option);
+  expect(optionsOf("postgres://u@h/db?options=-c%20c%3Dd&schema=s")).toBe(`-c c=d ${option}`);
+  for (const untouched of ["", "file:dev.db", "postgresql://u@h/db?pgbouncer=true", "prisma://x/?api_key=y"]) {
+    expect(addSessionOption(untouched, option)).toBe(untouched);
+  }
 });
 
 function localKey(content: object): string {

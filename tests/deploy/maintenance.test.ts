@@ -175,7 +175,7 @@ test(
     await live.cluster.psql(live.database, "SELECT lo_create(4242)");
     const refused = await runDeploy(live.project, {
       url: live.url,
-      args: ["--backup-format", "plain", "--restore", "in-place", ...MAINTENANCE],
+      args: ["--retry", "--backup-format", "plain", "--restore", "in-place", ...MAINTENANCE],
     });
     expectRefused(refused, { exitCode: 4, code: "BACKUP_FORMAT_UNSUITABLE", shows: [RAISED, LOWERED] });
     expect(await readSettings(live)).toBe(live.settings);
@@ -238,6 +238,26 @@ test(
     const run = await runDeploy(live.project, { url: live.url, args: APP });
     expectStarted(run);
     expect(run.stderr).toContain(LEFT_LOWERED);
+    await expectOpen(live);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "killed with a half committed: the next start restores it behind the fence, lets writers in, and migrates",
+  async () => {
+    const live = await makeLive(await sharedCluster());
+    live.project.add("2_half", HALF(live.flag));
+    const running = startDeploy(live.project, { url: live.url, args: MAINTENANCE });
+    await atGate(live, running);
+    running.kill("SIGKILL");
+    await running.ended;
+    live.project.add("2_half", "CREATE TABLE more (id int);");
+    const run = await runDeploy(live.project, { url: live.url, args: APP });
+    expectStarted(run);
+    expect(run.stderr).toContain("✅ 백업에서 복원 완료");
+    expect(run.stderr).not.toContain("NOTICE");
+    expect(await live.cluster.psql(live.database, "SELECT count(*) FROM audit")).toBe("0");
     await expectOpen(live);
   },
   TIMEOUT_MS,

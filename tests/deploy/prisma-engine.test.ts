@@ -93,6 +93,19 @@ describe.skipIf(skipsPrisma("deploy/prisma-engine.test.ts")).each([6, 7] as cons
     await expectAsBefore(run, live, 5);
   });
 
+  test("behind the fence of --maintenance it writes all the same, and its half is restored", async () => {
+    const live = await makeLive(version, ORDERS);
+    const run = await live.deploy(["--maintenance"]).ended;
+    expect(run.exitCode, run.stderr).toBe(0);
+    expect(run.stderr).toContain("Let writers in again.");
+    expect(await live.cluster.psql(live.database, "SELECT to_regclass('orders') IS NOT NULL")).toBe("t");
+
+    const half = await makeLive(version, { ...ORDERS, ...HALF });
+    const failed = await half.deploy(["--maintenance"], SPLIT).ended;
+    expect(failed.stderr).toContain("Let writers in again.");
+    await expectAsBefore(failed, half, 5);
+  });
+
   test("a limit that is over: cancelled, and what it left is undone", async () => {
     const live = await makeLive(version, { ...ORDERS, ...SLOW });
     // Where the machine is slow it comes before the first statement, and then there is nothing to undo.

@@ -8,7 +8,7 @@ import { writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { openClient } from "../support/client.ts";
-import { type Cluster, sharedCluster } from "../support/cluster.ts";
+import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
 import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
 import { type DeployRun, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
@@ -230,6 +230,37 @@ for (const [name, sql] of Object.entries({
     TIMEOUT_MS,
   );
 }
+
+/** Goes on when autovacuum has analyzed what was changed, which is a transaction that nobody here has begun. */
+const WAIT_FOR_AUTOVACUUM = `DO $$ BEGIN
+  WHILE (SELECT autoanalyze_count FROM pg_stat_user_tables WHERE relname = 'users') = 0 LOOP
+    PERFORM pg_sleep(0.1), pg_stat_clear_snapshot();
+  END LOOP;
+END $$;`;
+
+test(
+  "the ids of CONCURRENTLY and of autovacuum are no clients: restored",
+  async () => {
+    const cluster = await startCluster({ settings: { autovacuum_naptime: "1s" } });
+    try {
+      const database = await cluster.createDatabase();
+      const url = cluster.url(database);
+      const project = makeProject({ "1_base": BASE["1_base"] });
+      const first = await runDeploy(project, { url });
+      expect(first.exitCode, first.stderr).toBe(0);
+      await cluster.psql(database, "ALTER TABLE users SET (autovacuum_analyze_threshold = 1000000)");
+      const before = dumpDatabase(cluster, database);
+      project.add("2_index", "CREATE INDEX CONCURRENTLY users_name ON users (name);\n");
+      const analyzed = "ALTER TABLE users SET (autovacuum_analyze_threshold = 1); UPDATE users SET name = name || '!';";
+      project.add("3_half", `${analyzed}\n${makeHalf(WAIT_FOR_AUTOVACUUM)}`);
+      const run = await runDeploy(project, { url, args: APP });
+      expectRestored(run, { cluster, database, url, project, before });
+    } finally {
+      await cluster.remove();
+    }
+  },
+  TIMEOUT_MS,
+);
 
 interface Writing {
   /** @returns what was acknowledged, sorted */
