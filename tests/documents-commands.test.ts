@@ -1,0 +1,173 @@
+/**
+ * Every command of the documents does what it is said to do: the blocks of each page are run one after the other, in a
+ * project of their own on a database of their own. The word behind the language of a block says how.
+ */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { freePort } from "../scripts/support/private-cluster.ts";
+import { type Cluster, sharedCluster, temporaryDirectory } from "./support/cluster.ts";
+import { type Block, DOCUMENTS, readBlocks } from "./support/documents.ts";
+
+const ROOT = dirname(import.meta.dirname);
+const BLOCK_DEADLINE_MS = 300_000;
+
+interface Sandbox {
+  readonly directory: string;
+  readonly database: string;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** What a block is about to find, where it is not what the ones before it have left. */
+const SITUATIONS: Readonly<Record<string, (sandbox: Sandbox) => Promise<string>>> = {
+  baseline: async ({ database }) => {
+    for (const name of ["20260105093000_init", "20260212141500_order_status", "20260318102000_split_customer_name"]) {
+      await cluster.psql(database, readFileSync(join(ROOT, MIGRATIONS, name, "migration.sql"), "utf8"));
+    }
+    return "";
+  },
+  resolve: async (sandbox) => {
+    addMigration(sandbox, "20260402110000_loyalty", 'CREATE TABLE "Loyalty" (id int);');
+    const row = `INSERT INTO _prisma_migrations (id, checksum, migration_name)
+      VALUES (gen_random_uuid(), repeat('0', 64), '20260402110000_loyalty'); CREATE TABLE "Loyalty" (id int);`;
+    return `deploy -- true || true; psql -q "$DATABASE_URL" -c '${row.replaceAll(/\s+/g, " ").replaceAll("'", `'\\''`)}'`;
+  },
+  restore: async () => "deploy -- true",
+  into: async () => "deploy -- true",
+  elsewhere: async ({ directory }) =>
+    `deploy -- true; mkdir -p "${directory}/mnt/backups"; pg_dump "$DATABASE_URL" > "${directory}/mnt/backups/yesterday.sql"`,
+};
+
+/** Blocks that something else runs: the steps of `.ci/run`, or the tests of the image. */
+const ELSEWHERE: Readonly<Record<string, string>> = { clone: ".ci/run", image: "tests/support/image-commands.txt" };
+
+const MIGRATIONS = join("examples", "basic", "prisma", "migrations");
+
+let cluster: Cluster;
+
+beforeAll(async () => {
+  cluster = await sharedCluster();
+});
+
+const BLOCKS = DOCUMENTS.flatMap(readBlocks).filter(({ language }) => language === "sh");
+
+test("every block of commands says how it is tested", () => {
+  const known = ["run", ...Object.keys(SITUATIONS), ...Object.keys(ELSEWHERE)];
+  expect(BLOCKS.length).toBeGreaterThan(15);
+  expect(BLOCKS.filter(({ notes }) => !known.includes(notes[0] ?? "")).map(placeOf)).toEqual([]);
+});
+
+test.each(BLOCKS.filter(({ notes }) => (notes[0] ?? "") in ELSEWHERE).map((block) => [placeOf(block), block] as const))(
+  "%s is run elsewhere",
+  (_, { notes, text }) => {
+    const runs = readFileSync(join(ROOT, ELSEWHERE[notes[0] ?? ""] ?? ""), "utf8");
+    for (const command of commandsOf(text)) expect(runs).toContain(command.replace(/^npm run /, "npm run --silent "));
+  },
+);
+
+for (const path of DOCUMENTS) {
+  const blocks = BLOCKS.filter((block) => block.path === path && block.notes[0] === "run");
+  if (blocks.length === 0) continue;
+  test(
+    `${path}: commands, one after the other`,
+    async () => {
+      const sandbox = await makeSandbox();
+      const app = Bun.spawn([process.execPath, join(ROOT, "examples/basic/server.js")], {
+        env: { PORT: sandbox.environment.PORT ?? "" },
+        stdio: ["ignore", "ignore", "ignore"],
+      });
+      try {
+        for (const block of blocks) await runBlock(block, sandbox, "");
+      } finally {
+        app.kill("SIGKILL");
+        await app.exited;
+      }
+    },
+    BLOCK_DEADLINE_MS,
+  );
+}
+
+test.each(
+  BLOCKS.filter(({ notes }) => (notes[0] ?? "") in SITUATIONS).map((block) => [placeOf(block), block] as const),
+)(
+  "%s",
+  async (_, block) => {
+    const sandbox = await makeSandbox();
+    const before = (await SITUATIONS[block.notes[0] ?? ""]?.(sandbox)) ?? "";
+    await runBlock(block, sandbox, before);
+  },
+  BLOCK_DEADLINE_MS,
+);
+
+afterAll(async () => {
+  await cluster.psql("postgres", 'DROP DATABASE IF EXISTS "app_check"');
+});
+
+/** As a shell runs it that stops at the first command that fails. */
+async function runBlock(block: Block, { directory, environment }: Sandbox, before: string): Promise<void> {
+  const text = block.text
+    .replaceAll(/^export DATABASE_URL=.*$/gmu, "")
+    .replaceAll(" /mnt/backups/", ` ${directory}/mnt/backups/`);
+  await cluster.psql("postgres", 'DROP DATABASE IF EXISTS "app_check"');
+  const shell = Bun.spawn(["bash", "-euo", "pipefail", "-c", `${before}\n${text}`], {
+    cwd: directory,
+    env: { ...environment },
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: BLOCK_DEADLINE_MS,
+  });
+  const [output, log] = await Promise.all([new Response(shell.stdout).text(), new Response(shell.stderr).text()]);
+  const exitCode = await shell.exited;
+  expect({ place: placeOf(block), exitCode, said: exitCode === 0 ? "" : `${output}${log}` }).toEqual({
+    place: placeOf(block),
+    exitCode: 0,
+    said: "",
+  });
+}
+
+/** A project with the example's migrations and an app that ends at once; what a clone has is there as well. */
+async function makeSandbox(): Promise<Sandbox> {
+  const directory = temporaryDirectory();
+  for (const name of ["package.json", "scripts", "lib", "node_modules"])
+    symlinkSync(join(ROOT, name), join(directory, name));
+  cpSync(join(ROOT, "examples", "basic", "prisma"), join(directory, "prisma"), { recursive: true });
+  mkdirSync(join(directory, "dist"));
+  writeFileSync(join(directory, "dist", "main.js"), 'console.log("the app has started");\n');
+  const programs = join(directory, "bin");
+  mkdirSync(programs);
+  for (const name of ["deploy", "health-check"]) {
+    const script = join(ROOT, "scripts", `${name}.ts`);
+    writeFileSync(join(programs, name), `#!/bin/sh\nexec "${process.execPath}" --no-env-file "${script}" "$@"\n`);
+    chmodSync(join(programs, name), 0o755);
+  }
+  symlinkSync(process.execPath, join(programs, "bun"));
+  const database = await cluster.createDatabase();
+  return {
+    directory,
+    database,
+    environment: {
+      PATH: `${programs}:${process.env.PATH}`,
+      HOME: process.env.HOME ?? "",
+      DATABASE_URL: cluster.url(database),
+      DATABASE_NAME: database,
+      BACKUP_DIR: join(directory, "backups"),
+      PORT: String(await freePort()),
+    },
+  };
+}
+
+function addMigration({ directory }: Sandbox, name: string, sql: string): void {
+  const folder = join(directory, "prisma", "migrations", name);
+  mkdirSync(folder);
+  writeFileSync(join(folder, "migration.sql"), sql);
+}
+
+function commandsOf(text: string): string[] {
+  return text
+    .split("\n")
+    .map((line) => line.replace(/ +#.*$/u, "").trim())
+    .filter((line) => line !== "" && !line.startsWith("#"));
+}
+
+function placeOf({ path, line }: Block): string {
+  return `${path}:${line}`;
+}

@@ -1,0 +1,51 @@
+/** The documents are current, say the same in both languages, and lead nowhere that does not exist. */
+import { expect, test } from "bun:test";
+import { existsSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { DOCUMENTS, readBlocks, readDocument } from "./support/documents.ts";
+
+const ROOT = dirname(import.meta.dirname);
+
+test("what is made from code is current: `bun run docs` writes it again", () => {
+  const check = Bun.spawnSync([process.execPath, "--no-env-file", "scripts/docs.ts", "--check"], { cwd: ROOT });
+  expect(check.stderr.toString()).toBe("");
+  expect(check.exitCode).toBe(0);
+});
+
+test("every page of docs/ is named in both READMEs", () => {
+  const pages = readdirSync(join(ROOT, "docs")).filter((name) => name.endsWith(".md"));
+  expect(pages.length).toBeGreaterThan(5);
+  for (const readme of ["README.md", "README.ko.md"]) {
+    const text = readDocument(readme);
+    expect(pages.filter((page) => !text.includes(`docs/${page}`))).toEqual([]);
+  }
+});
+
+test("links lead to files that exist", () => {
+  const dead = DOCUMENTS.flatMap((path) =>
+    [...readDocument(path).matchAll(/\]\((?!https?:|#)([^)#\s]+)/gu)].flatMap(([, target = ""]) =>
+      existsSync(join(ROOT, dirname(path), target)) ? [] : [`${path}: ${target}`],
+    ),
+  );
+  expect(dead).toEqual([]);
+});
+
+test("the READMEs have the same sections, tables and commands", () => {
+  const [english, korean] = ["README.md", "README.ko.md"].map(outlineOf);
+  expect(korean).toEqual(english);
+});
+
+function outlineOf(path: string) {
+  const text = readDocument(path);
+  const prose = text.replaceAll(/```[\s\S]*?```/gu, "");
+  return {
+    headings: [...prose.matchAll(/^#+/gmu)].map(([marks]) => marks),
+    tableRows: [...prose.matchAll(/^\|/gmu)].length,
+    // Comments are in the page's own language.
+    blocks: readBlocks(path).map(({ language, text: code }) => ({
+      language,
+      code: language === "text" ? "" : code.replaceAll(/ *#.*$/gmu, "").trim(),
+    })),
+    links: new Set([...prose.matchAll(/\]\(((?!https?:)[^)]+)\)/gu)].map(([, target]) => target)).size,
+  };
+}
