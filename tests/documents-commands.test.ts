@@ -26,12 +26,13 @@ const SITUATIONS: Readonly<Record<string, (sandbox: Sandbox) => Promise<string>>
     }
     return "";
   },
-  resolve: async (sandbox) => {
-    addMigration(sandbox, "20260402110000_loyalty", 'CREATE TABLE "Loyalty" (id int);');
-    const row = `INSERT INTO _prisma_migrations (id, checksum, migration_name)
-      VALUES (gen_random_uuid(), repeat('0', 64), '20260402110000_loyalty'); CREATE TABLE "Loyalty" (id int);`;
-    return `deploy -- true || true; psql -q "$DATABASE_URL" -c '${row.replaceAll(/\s+/g, " ").replaceAll("'", `'\\''`)}'`;
-  },
+  // As a killed Prisma CLI leaves it: all of the script is there, and its row was never finished.
+  resolve: async ({ directory }) => `deploy -- true
+    folder="${directory}/prisma/migrations/20260402110000_loyalty"
+    mkdir "$folder"
+    echo 'CREATE TABLE "Loyalty" ("id" INTEGER NOT NULL);' > "$folder/migration.sql"
+    psql -q "$DATABASE_URL" -f "$folder/migration.sql" -c "INSERT INTO _prisma_migrations (id, checksum, migration_name)
+      VALUES (gen_random_uuid(), repeat('0', 64), '20260402110000_loyalty')"`,
   restore: async () => "deploy -- true",
   into: async () => "deploy -- true",
   elsewhere: async ({ directory }) =>
@@ -153,12 +154,6 @@ async function makeSandbox(): Promise<Sandbox> {
       PORT: String(await freePort()),
     },
   };
-}
-
-function addMigration({ directory }: Sandbox, name: string, sql: string): void {
-  const folder = join(directory, "prisma", "migrations", name);
-  mkdirSync(folder);
-  writeFileSync(join(folder, "migration.sql"), sql);
 }
 
 function commandsOf(text: string): string[] {
