@@ -10,6 +10,7 @@ import { displayWidth } from "../lib/system/text.ts";
 const ROOT = join(import.meta.dirname, "..");
 const FOLDER = join(ROOT, "docs", "images");
 const LANGUAGES = ["en", "ko"] as const;
+const TITLES = { en: "Two starts in a terminal", ko: "터미널에서 두 번의 시작" };
 /** The second start and the migration that fails. */
 const FIRST_STEP = 2;
 const LAST_STEP = 3;
@@ -23,7 +24,7 @@ const COLUMNS_MAX = 108;
 mkdirSync(FOLDER, { recursive: true });
 for (const language of LANGUAGES) {
   const lines = selectSteps(await runDemo(language)).flatMap(wrap);
-  writeFileSync(join(FOLDER, `terminal.${language}.svg`), draw(lines));
+  writeFileSync(join(FOLDER, `terminal.${language}.svg`), draw(lines, TITLES[language]));
 }
 
 async function runDemo(language: string): Promise<string> {
@@ -70,7 +71,7 @@ function wrap(line: string): string[] {
   return lines;
 }
 
-function draw(lines: readonly string[]): string {
+function draw(lines: readonly string[], title: string): string {
   const width = Math.ceil(COLUMNS_MAX * COLUMN_WIDTH + 2 * MARGIN);
   const height = BAR_HEIGHT + lines.length * LINE_HEIGHT + 2 * MARGIN;
   const texts = lines.map((line, index) => {
@@ -83,6 +84,7 @@ function draw(lines: readonly string[]): string {
   const font = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'Noto Sans Mono CJK KR', monospace";
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">`,
+    `<title>${title}</title>`,
     `<rect width="${width}" height="${height}" rx="8" fill="#0d1117"/>`,
     ...dots,
     `<g font-family="${font}" font-size="${FONT_SIZE}">`,

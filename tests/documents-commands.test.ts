@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { freePort } from "../scripts/support/private-cluster.ts";
+import { denoPermissions } from "./support/built-programs.ts";
 import { type Cluster, sharedCluster, temporaryDirectory } from "./support/cluster.ts";
 import { type Block, DOCUMENTS, readBlocks } from "./support/documents.ts";
 
@@ -33,14 +34,19 @@ const SITUATIONS: Readonly<Record<string, (sandbox: Sandbox) => Promise<string>>
     echo 'CREATE TABLE "Loyalty" ("id" INTEGER NOT NULL);' > "$folder/migration.sql"
     psql -q "$DATABASE_URL" -f "$folder/migration.sql" -c "INSERT INTO _prisma_migrations (id, checksum, migration_name)
       VALUES (gen_random_uuid(), repeat('0', 64), '20260402110000_loyalty')"`,
+  deployed: async () => "deploy -- true",
   restore: async () => "deploy -- true",
   into: async () => "deploy -- true",
+  // In a project that is not this one.
+  package: async () => `rm package.json scripts lib node_modules
+    (cd "${ROOT}" && npm pack --silent --pack-destination "$OLDPWD")
+    echo '{ "private": true }' > package.json`,
   elsewhere: async ({ directory }) =>
     `deploy -- true; mkdir -p "${directory}/mnt/backups"; pg_dump "$DATABASE_URL" > "${directory}/mnt/backups/yesterday.sql"`,
 };
 
-/** Blocks that something else runs: the steps of `.ci/run`, or the tests of the image. */
-const ELSEWHERE: Readonly<Record<string, string>> = { clone: ".ci/run", image: "tests/support/image-commands.txt" };
+/** Blocks that are run elsewhere: by a step of `.ci/run`, and by the tests of the image in a container. */
+const ELSEWHERE = ["clone", "image"];
 
 const MIGRATIONS = join("examples", "basic", "prisma", "migrations");
 
@@ -53,18 +59,22 @@ beforeAll(async () => {
 const BLOCKS = DOCUMENTS.flatMap(readBlocks).filter(({ language }) => language === "sh");
 
 test("every block of commands says how it is tested", () => {
-  const known = ["run", ...Object.keys(SITUATIONS), ...Object.keys(ELSEWHERE)];
+  const known = ["run", "deno", ...Object.keys(SITUATIONS), ...ELSEWHERE];
   expect(BLOCKS.length).toBeGreaterThan(15);
   expect(BLOCKS.filter(({ notes }) => !known.includes(notes[0] ?? "")).map(placeOf)).toEqual([]);
 });
 
-test.each(BLOCKS.filter(({ notes }) => (notes[0] ?? "") in ELSEWHERE).map((block) => [placeOf(block), block] as const))(
-  "%s is run elsewhere",
-  (_, { notes, text }) => {
-    const runs = readFileSync(join(ROOT, ELSEWHERE[notes[0] ?? ""] ?? ""), "utf8");
-    for (const command of commandsOf(text)) expect(runs).toContain(command.replace(/^npm run /, "npm run --silent "));
-  },
-);
+test("what is run in a clone is a step of .ci/run", () => {
+  const steps = readFileSync(join(ROOT, ".ci", "run"), "utf8").replaceAll(" --silent", "");
+  const commands = BLOCKS.filter(({ notes }) => notes[0] === "clone").flatMap(({ text }) => commandsOf(text));
+  expect(commands.filter((command) => !steps.includes(command))).toEqual([]);
+});
+
+test("Deno's permissions are those that the programs are tested with", () => {
+  const [block] = BLOCKS.filter(({ notes }) => notes[0] === "deno");
+  const flags = block?.text.match(/--(?:allow-\S+)/gu)?.map((flag) => flag.replace("=db", "=127.0.0.1"));
+  expect(flags).toEqual(denoPermissions("deploy", { directory: "/app", backupDirectory: "/app/backups" }));
+});
 
 for (const path of DOCUMENTS) {
   const blocks = BLOCKS.filter((block) => block.path === path && block.notes[0] === "run");

@@ -129,6 +129,7 @@ const RESERVED: readonly {
       "lib/system/exec.ts": "the only place for children of the deploy",
       "lib/app/child.ts": "the app where the process can't be replaced: it shares our terminal and gets our signals",
       "scripts/demo.ts": "runs the programs as a user would",
+      "scripts/screenshot.ts": "runs the demo, for its pictures",
       "scripts/setup.mjs": "runs before anything is installed",
       "scripts/support/postgres-binaries.mjs": "used by the set-up, before anything is installed",
       "scripts/support/private-cluster.ts": "servers of the demo and the tests, which live on beside us",

@@ -64,7 +64,7 @@ function startRuntime({ kind, path }: Runtime, program: Program, project: Projec
 }
 
 /** The least that suffices, as docs/runtimes.md has it. */
-function denoPermissions(program: Program, project: Project): string[] {
+export function denoPermissions(program: Program, project: Pick<Project, "directory" | "backupDirectory">): string[] {
   const connects = ["--allow-env", "--allow-net=127.0.0.1"];
   if (program === "health-check") return [...connects, `--allow-read=${project.directory},/tmp`];
   return [
