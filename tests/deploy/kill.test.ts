@@ -159,6 +159,13 @@ test("the same with a client that has come since: left alone, with the commands"
   expect(run.stderr).not.toContain("복원 완료");
   expect(dumpDatabase(cluster, database)).toBe(before);
   expect(readEnds(live)).toEqual(["unresolved later"]);
+  // Its backup is kept, however old it gets.
+  const prune = ["prune", "--dry-run", "--json", "--backup-retention-days", "0", "--backup-min-keep", "1"];
+  expect((await runDeploy(project, { url, args: ["backup"] })).exitCode).toBe(0);
+  const { deleted, kept } = JSON.parse((await runDeploy(project, { url, args: prune })).stdout);
+  expect([deleted.length, kept]).toEqual([1, 2]);
+  const listed = JSON.parse((await runDeploy(project, { url: undefined, args: ["backups", "--json"] })).stdout);
+  expect(listed.map(({ expiry }: { expiry: { kind: string } }) => expiry.kind)).toContain("needed");
   // It is a person's now: the next one says what is unfinished, and touches nothing either.
   const next = await runDeploy(project, { url, args: APP });
   expect(next.exitCode, next.stderr).toBe(3);
@@ -185,6 +192,25 @@ test("while the backup is taken: nothing was changed, and what it had begun to w
   expect(readdirSync(project.backupDirectory).filter((name) => name.endsWith(".partial"))).toEqual([]);
   expect(countBackups(live)).toBe(2);
   expect(readEnds(live)).toEqual(["stopped later", "deployed"]);
+  await cluster.remove();
+});
+
+test("as soon as the mark and the backup are there: as before, whichever step it was", async () => {
+  const live = await makeLive((flag) => ({ "2_wait": `CREATE TABLE orders (id int);\n${waitForFile(flag)}` }));
+  const { cluster, database, url, project } = live;
+  const journal = () => readFileSync(join(project.backupDirectory, "journal.jsonl"), "utf8");
+  const running = startDeploy(project, { url, args: APP });
+  await until("the backup is there", () => journal().split('"backed-up"').length === 3);
+  running.kill("SIGKILL");
+  expect((await running.ended).signal).toBe("SIGKILL");
+  await untilNoneOfOurs(live);
+  expect(dumpDatabase(cluster, database)).toBe(live.before);
+  writeFileSync(live.flag, "");
+  const run = await runDeploy(project, { url, args: APP });
+  expectStarted(run);
+  expectFound(run);
+  expect(run.stderr).toContain("데이터베이스는 배포 전 상태 그대로입니다.");
+  expect(readEnds(live)).toEqual([expect.stringMatching(/^(stopped|rolled-back) later$/), "deployed"]);
   await cluster.remove();
 });
 
