@@ -6,7 +6,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { listDeploys } from "../../lib/journal/deploys.ts";
-import { parseLines } from "../../lib/journal/lines.ts";
+import { type JournalLine, parseLines } from "../../lib/journal/lines.ts";
 import { openClient } from "../support/client.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
@@ -55,6 +55,11 @@ async function killAtGate(live: Live): Promise<void> {
   const { cluster, database, url, project } = live;
   const running = startDeploy(project, { url, args: APP });
   await until("the script stands at the gate", async () => (await readAtGate(cluster, database)) !== "");
+  // Of a session that was opened after the mark, and has to be told from a stranger's.
+  await until("there is a second line about sessions", () => {
+    const lines = readLines(live);
+    return lines.filter(({ deploy, step }) => deploy === lines.at(-1)?.deploy && step === "sessions").length > 1;
+  });
   running.kill("SIGKILL");
   expect((await running.ended).signal).toBe("SIGKILL");
   await untilNoneOfOurs(live);
@@ -73,10 +78,13 @@ async function readRows({ cluster, database }: Live): Promise<string> {
   );
 }
 
+function readLines({ project }: Live): JournalLine[] {
+  return parseLines(readFileSync(join(project.backupDirectory, "journal.jsonl"), "utf8"));
+}
+
 /** How the deploys of the journal have ended, the first one left out, which made the database. */
-function readEnds({ project }: Live): string[] {
-  const lines = parseLines(readFileSync(join(project.backupDirectory, "journal.jsonl"), "utf8"));
-  return listDeploys(lines)
+function readEnds(live: Live): string[] {
+  return listDeploys(readLines(live))
     .slice(1)
     .map(({ end }) => (end === undefined ? "open" : `${end.outcome}${end.isFoundLater ? " later" : ""}`));
 }
