@@ -1,6 +1,8 @@
 /** The ready check against a real server: what it says, and what it leaves behind there. */
 import { expect, test } from "bun:test";
+import { chmodSync } from "node:fs";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { type Cluster, sharedCluster, startCluster } from "./support/cluster.ts";
 import { createHistory, makeBinary, makeFolder, type Row, runHealth } from "./support/health.ts";
 
@@ -217,6 +219,34 @@ test(
     await pending.cluster.psql(pending.database, "UPDATE _prisma_migrations SET migration_name = '2_b'");
     const own = { ...environment, MIGRATIONS_DIR: makeFolder("2_b") };
     expect(await runHealth([], { environment: own, program })).toMatchObject({ exitCode: 0, stderr: "" });
+  },
+  TEST_MS,
+);
+
+test.skipIf(Bun.spawnSync(["unshare", "--mount", "mount", "-o", "remount,ro,bind", "/"]).exitCode !== 0)(
+  "ready where nothing can be written, as a user who owns nothing",
+  async () => {
+    const cluster = await startCluster({ tcp: true });
+    try {
+      await createHistory(cluster, "postgres", [applied("1_a")]);
+      const binary = makeBinary();
+      const folder = makeFolder("1_a");
+      for (const path of [binary, folder]) chmodSync(join(path, ".."), 0o755);
+      const environment = { DATABASE_URL: cluster.url("postgres"), MIGRATIONS_DIR: folder };
+      const script = `mount -o remount,ro,bind / && ! touch "$0.x" 2>/dev/null &&
+        exec setpriv --reuid=12345 --regid=12345 --clear-groups "$0" "$@"`;
+      const program = ["unshare", "--mount", "sh", "-c", script, binary];
+      const run = { environment, program, cwd: "/" };
+      expect(await runHealth([], run)).toEqual({
+        exitCode: 0,
+        line: expect.stringMatching(/^healthy: .*1 migration applied$/),
+        stderr: "",
+      });
+      await cluster.psql("postgres", "DELETE FROM _prisma_migrations");
+      expect(await runHealth([], run)).toEqual({ exitCode: 1, line: "unhealthy: 1 pending: 1_a", stderr: "" });
+    } finally {
+      await cluster.remove();
+    }
   },
   TEST_MS,
 );

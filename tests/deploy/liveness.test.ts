@@ -1,12 +1,18 @@
 /** A deploy at work as its orchestrator sees it: by the health check, by the probe port, and by the app that follows. */
-import { expect, test } from "bun:test";
+import { afterAll, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { HEARTBEAT_STALE_MS } from "../../lib/app/heartbeat.ts";
 import { freePort } from "../../scripts/support/private-cluster.ts";
-import { sharedCluster } from "../support/cluster.ts";
+import { sharedCluster, temporaryDirectory } from "../support/cluster.ts";
 import { closeGate, WAIT_AT_GATE } from "../support/gate.ts";
 import { runHealth } from "../support/health.ts";
-import { makeProject, startDeploy } from "../support/project.ts";
+import { makeProject, startDeploy, until } from "../support/project.ts";
+import { APP, expectStarted, makeMountPassage, testWith } from "../support/refusal.ts";
+
+const taken = Bun.serve({ port: 0, fetch: () => new Response("taken") });
+const TAKEN = String(taken.port);
+afterAll(() => taken.stop(true));
 
 test("alive and not ready while it migrates; ready, and the port free, when the app starts", async () => {
   const cluster = await sharedCluster();
@@ -62,3 +68,62 @@ test("a deploy that was killed at work is not alive", async () => {
   const result = await runHealth(["--live"], { cwd: project.directory, environment: { STATE_FILE: stateFile } });
   expect(result.exitCode).toBe(1);
 }, 120_000);
+
+test("a deploy that hangs is not alive, and is again when it goes on", async () => {
+  const cluster = await sharedCluster();
+  const database = await cluster.createDatabase();
+  const project = makeProject({ "1_slow": WAIT_AT_GATE });
+  const gate = await closeGate(cluster, database);
+  const stateFile = join(project.directory, "state.json");
+  const environment = { STATE_FILE: stateFile };
+  const deploy = startDeploy(project, { url: cluster.url(database), environment });
+  const isAlive = async () => (await runHealth(["--live"], { cwd: project.directory, environment })).exitCode === 0;
+  await gate.reached();
+  expect(await isAlive()).toBe(true);
+  deploy.kill("SIGSTOP");
+  // As it will be seen when it has stood still for longer than a deploy that works is silent.
+  const content = await Bun.file(stateFile).json();
+  const updatedAt = new Date(Date.parse(content.updatedAt) - HEARTBEAT_STALE_MS).toISOString();
+  await Bun.write(stateFile, JSON.stringify({ ...content, updatedAt }));
+  await until("it is taken for dead", async () => !(await isAlive()));
+  deploy.kill("SIGCONT");
+  await until("it is alive again", isAlive);
+  await gate.open();
+  const { exitCode, stderr } = await deploy.ended;
+  expect(exitCode, stderr).toBe(0);
+}, 120_000);
+
+const READ_ONLY = temporaryDirectory();
+const readOnly = makeMountPassage(`mount -t tmpfs -o ro tmpfs "${READ_ONLY}"; exec "$@"`);
+const CANT_SHOW_ITSELF: readonly {
+  readonly where: string;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly words: string;
+  readonly through?: readonly string[];
+  readonly missing?: string | undefined;
+}[] = [
+  { where: "a folder that is not there", environment: { STATE_FILE: "/nowhere/state.json" }, words: "(ENOENT)" },
+  {
+    where: "a file system that nobody may write to",
+    environment: { TMPDIR: READ_ONLY },
+    words: "(EROFS)",
+    ...readOnly,
+  },
+  { where: "a port that another program has", environment: { PROBE_PORT: TAKEN }, words: "EADDRINUSE" },
+];
+
+for (const { where, environment, words, through, missing } of CANT_SHOW_ITSELF) {
+  testWith(
+    missing,
+    `${where}: a deploy that can't show itself says so and deploys`,
+    async () => {
+      const cluster = await sharedCluster();
+      const database = await cluster.createDatabase();
+      const options = { url: cluster.url(database), args: APP, environment, ...(through && { through }) };
+      const run = await startDeploy(makeProject({ "1_a": "SELECT 1;" }), options).ended;
+      expectStarted(run);
+      expect(run.stderr).toContain(words);
+    },
+    120_000,
+  );
+}

@@ -655,6 +655,21 @@ describe("never in the way", () => {
     expect(kindsOf(engine.events)).toContain("segment-retrying");
   });
 
+  test("never again after anything was committed: it waits once, for as long as another is tried", async () => {
+    const engine = await start();
+    await engine.cluster.psql(engine.name, "CREATE TABLE busy (id int)");
+    const reader = await openClient(engine, "BEGIN; SELECT * FROM busy");
+    const text = "CREATE TABLE a (id int); COMMIT; ALTER TABLE busy ADD COLUMN b int;";
+    const startedMs = performance.now();
+    const result = failureOf(await engine.apply([text], { lockTimeoutMs: 100, lockRetryMs: 1_500 }));
+    expect(performance.now() - startedMs).toBeGreaterThan(1_400);
+    await reader.close();
+    expect(result).toMatchObject({ trace: { kind: "row" }, error: { fields: { server: { sqlState: "55P03" } } } });
+    expect(kindsOf(engine.events)).not.toContain("segment-retrying");
+    expect(await engine.rows()).toEqual(["1 unfinished 0 logs"]);
+    expect(await engine.ask("to_regclass('a') IS NOT NULL")).toBe("t");
+  });
+
   test("statement by statement, each is tried again by itself", async () => {
     const engine = await start();
     await engine.cluster.psql(engine.name, "CREATE TABLE busy (id int)");
