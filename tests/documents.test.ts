@@ -30,10 +30,29 @@ test("links lead to files that exist", () => {
   expect(dead).toEqual([]);
 });
 
+test("anchors lead to headings that exist", () => {
+  const dead = DOCUMENTS.flatMap((path) =>
+    [...readDocument(path).matchAll(/\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)/gu)].flatMap(([, file = "", anchor = ""]) =>
+      anchorsOf(file === "" ? path : join(dirname(path), file)).includes(anchor) ? [] : [`${path}: ${file}#${anchor}`],
+    ),
+  );
+  expect(dead).toEqual([]);
+});
+
 test("the READMEs have the same sections, tables and commands", () => {
   const [english, korean] = ["README.md", "README.ko.md"].map(outlineOf);
   expect(korean).toEqual(english);
 });
+
+/** As GitHub makes them of headings. */
+function anchorsOf(path: string): string[] {
+  return [...readDocument(path).matchAll(/^#+ (.+)$/gmu)].map(([, heading = ""]) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+}
 
 function outlineOf(path: string) {
   const text = readDocument(path);
