@@ -1,5 +1,6 @@
 /** Backups by hand: one that is taken now, and pruning by policy. */
 import { pruneBackups } from "./backup/prune.ts";
+import { requireDumpRights } from "./backup/rights.ts";
 import { checkRoom, readOwner } from "./backup/room.ts";
 import type { Backup } from "./backup/store.ts";
 import { DeployError, isDeployError } from "./errors.ts";
@@ -32,6 +33,7 @@ export async function takeBackupNow(context: OperationContext): Promise<Backup> 
   return await withDeployLock(context, "backup", async (session, database) => {
     const history = await readHistoryIfGood(session, context);
     const { pgDump, pgRestore, psql } = await findTools(await readVersion(session));
+    await requireDumpRights(session);
     const format = settings.backupFormat === "custom" ? "custom" : "plain";
     const room = await checkRoom(session, settings.backupDirectory, format);
     const coordinator = await database.open("backup");

@@ -147,6 +147,16 @@ export interface ErrorFields {
   TOOL_FAILED: { tool: string; reason: string };
   BACKUP_DIR_UNUSABLE: { path: string; reason: string };
   BACKUP_NO_SPACE: { path: string; availableBytes: number; neededBytes: number };
+  /** What the role may not read, of which a dump would be needed. Names as SQL has them, a few of each. */
+  BACKUP_DENIED: {
+    user: string;
+    schemas: readonly string[];
+    tables: readonly string[];
+    sequences: readonly string[];
+    /** Row-level security hides rows of them. */
+    hidden: readonly string[];
+    largeObjects: readonly string[];
+  };
   BACKUP_FAILED: { tool: string; exitCode: number | undefined; output: string };
   BACKUP_NOT_VERIFIED: { path: string; reason: string };
   /** `wanted`: the file, or `latest` and the like. */

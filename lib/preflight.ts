@@ -142,6 +142,8 @@ async function checkBackupFolder(
 ): Promise<{ readonly room: BackupRoom; readonly warnings: Warning[] }> {
   const { isInContainerLayer } = await import("./backup/store.ts");
   const { checkRoom } = await import("./backup/room.ts");
+  const { requireDumpRights } = await import("./backup/rights.ts");
+  await requireDumpRights(session);
   const path = settings.backupDirectory;
   const room = await checkRoom(session, path, settings.backupFormat === "custom" ? "custom" : "plain");
   return { room, warnings: (await isInContainerLayer(path)) ? [{ about: "backup-dir-in-container", path }] : [] };

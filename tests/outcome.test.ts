@@ -39,6 +39,7 @@ const CODES: { readonly [exitCode: number]: readonly ErrorCode[] } = {
     "TOOL_FAILED",
     "BACKUP_DIR_UNUSABLE",
     "BACKUP_NO_SPACE",
+    "BACKUP_DENIED",
     "BACKUP_FAILED",
     "BACKUP_NOT_VERIFIED",
     "BACKUP_NOT_FOUND",

@@ -22,6 +22,8 @@ const FACTS: RestoreFacts = {
   foreignDependents: [],
   foreignWritable: [],
   foreignGrantors: [],
+  superuserMade: [],
+  notGiveable: [],
   publicationsForAllTables: [],
   extensionsInSchemas: [],
   extensionsWithOwnRestore: [],
@@ -91,6 +93,8 @@ describe("what forbids the restore in place", () => {
     [{ foreignDependents: ["view report"] }, "foreign-dependents"],
     [{ foreignWritable: ["table shared"] }, "foreign-writable"],
     [{ foreignGrantors: ["app_rw"] }, "foreign-grantors"],
+    [{ superuserMade: ["function f()"] }, "superuser-made"],
+    [{ notGiveable: ["table t"] }, "not-giveable"],
   ];
   test.each(cases)("%j", (changes, reason) => {
     const plan = chooseRestore({ ...FACTS, ...changes }, { format: "auto" });
@@ -165,6 +169,8 @@ describe("a swap comes first where it is possible", () => {
     [{ foreignObjects: ["view report"] }, {}, "foreign-objects"],
     [{ foreignLargeObjects: 1, largeObjects: 1 }, {}, "foreign-large-objects"],
     [{ foreignGrantors: ["app_rw"] }, {}, "foreign-grantors"],
+    [{ superuserMade: ["function f()"] }, {}, "superuser-made"],
+    [{ notGiveable: ["table t"] }, {}, "not-giveable"],
     [{ publicationsForAllTables: ["everything"] }, {}, "publications-for-all-tables"],
     [{}, { preparedTransactions: 1 }, "prepared-transactions"],
     [{}, { isOwner: false, hasMaintenance: false }, "not-owner"],

@@ -7,6 +7,7 @@ import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.t
 import { enBackups } from "./backups-en.ts";
 import { describeDiagnosis } from "./diagnosis.ts";
 import { describeData, formatBytes, formatDuration, formatList, formatNames, quoteWord } from "./format.ts";
+import { makeGrants } from "./grants.ts";
 import { hintLines } from "./hints.ts";
 import { enHints } from "./hints-en.ts";
 import { enHistory } from "./history.ts";
@@ -384,6 +385,20 @@ export const en: Messages = {
       summary: `Not enough space for the backup: ${path} (${formatBytes(availableBytes)} left, ${formatBytes(neededBytes)} needed)`,
       next: ["Free some space, or change BACKUP_DIR."],
     }),
+    BACKUP_DENIED: ({ user, schemas, tables, sequences, hidden, largeObjects }) => ({
+      summary: `The role ${user} may not read all that a backup must hold`,
+      details: [
+        ...(schemas.length > 0 ? [`Schemas without USAGE: ${schemas.join(", ")}`] : []),
+        ...(tables.length > 0 ? [`Tables without SELECT: ${tables.join(", ")}`] : []),
+        ...(sequences.length > 0 ? [`Sequences without SELECT: ${sequences.join(", ")}`] : []),
+        ...(hidden.length > 0 ? [`Tables of which row-level security hides rows: ${hidden.join(", ")}`] : []),
+        ...(largeObjects.length > 0 ? [`Large objects that can not be read: ${largeObjects.join(", ")}`] : []),
+      ],
+      next: [
+        ...makeGrants({ user, schemas, tables, sequences, hidden, largeObjects }),
+        "Or deploy as the role that owns everything (DATABASE_URL).",
+      ],
+    }),
     BACKUP_FAILED: ({ tool, exitCode, output }) => ({
       summary: `Backup failed: ${tool}${exitCode === undefined ? "" : ` (exit code ${exitCode})`}`,
       details: output.trim().split("\n").slice(-6),
@@ -646,6 +661,10 @@ export const en: Messages = {
     "foreign-dependents": "Objects of another role depend on ours.",
     "foreign-writable": "The role may write to tables of another role, which could not be undone.",
     "foreign-grantors": "Another role has granted rights on our objects.",
+    "superuser-made":
+      "Some of the role's objects can only be made by a superuser, as whom a deploy could restore them.",
+    "not-giveable":
+      "Some objects belong to other roles that do not own their schema. A restore needs one owner for both, or a superuser.",
     "plain-format": "A plain dump can not be restored here.",
     "not-wanted": "The settings exclude it (--restore).",
     "not-owner": "The role does not own the database (ALTER DATABASE ... OWNER TO).",

@@ -7,6 +7,7 @@ import type { SettingExpectation, SettingProblem, UrlProblem } from "../errors.t
 import { koBackups } from "./backups-ko.ts";
 import { describeDiagnosis } from "./diagnosis.ts";
 import { describeData, formatBytes, formatDuration, formatList, formatNames, quoteWord } from "./format.ts";
+import { makeGrants } from "./grants.ts";
 import { hintLines } from "./hints.ts";
 import { koHints } from "./hints-ko.ts";
 import { koHistory } from "./history.ts";
@@ -367,6 +368,20 @@ export const ko: Messages = {
       summary: `백업 공간 부족: ${path} (남음 ${formatBytes(availableBytes)}, 필요 ${formatBytes(neededBytes)})`,
       next: ["공간을 확보하거나 BACKUP_DIR 값을 바꾸십시오."],
     }),
+    BACKUP_DENIED: ({ user, schemas, tables, sequences, hidden, largeObjects }) => ({
+      summary: `백업할 권한이 없는 객체가 있음 (역할 ${user})`,
+      details: [
+        ...(schemas.length > 0 ? [`USAGE 권한이 없는 스키마: ${schemas.join(", ")}`] : []),
+        ...(tables.length > 0 ? [`SELECT 권한이 없는 테이블: ${tables.join(", ")}`] : []),
+        ...(sequences.length > 0 ? [`SELECT 권한이 없는 시퀀스: ${sequences.join(", ")}`] : []),
+        ...(hidden.length > 0 ? [`행 수준 보안(RLS)으로 행이 가려지는 테이블: ${hidden.join(", ")}`] : []),
+        ...(largeObjects.length > 0 ? [`읽을 수 없는 large object: ${largeObjects.join(", ")}`] : []),
+      ],
+      next: [
+        ...makeGrants({ user, schemas, tables, sequences, hidden, largeObjects }),
+        "또는 모든 객체를 소유한 역할로 배포하십시오 (DATABASE_URL).",
+      ],
+    }),
     BACKUP_FAILED: ({ tool, exitCode, output }) => ({
       summary: `백업 실패: ${tool}${exitCode === undefined ? "" : ` (종료 코드 ${exitCode})`}`,
       details: output.trim().split("\n").slice(-6),
@@ -625,6 +640,9 @@ export const ko: Messages = {
     "foreign-dependents": "다른 역할의 객체가 우리 객체에 의존합니다.",
     "foreign-writable": "다른 역할의 테이블에 쓸 수 있어, 그 변경은 되돌릴 수 없습니다.",
     "foreign-grantors": "다른 역할이 부여한 권한이 있습니다.",
+    "superuser-made": "슈퍼유저만 다시 만들 수 있는 객체를 소유하고 있습니다. 슈퍼유저로 배포하면 복원할 수 있습니다.",
+    "not-giveable":
+      "다른 역할이 소유한 객체가 있는데 그 역할은 스키마의 소유자가 아닙니다. 객체와 스키마의 소유자를 같게 하거나 슈퍼유저로 배포하면 복원할 수 있습니다.",
     "plain-format": "plain 형식으로는 복원할 수 없습니다.",
     "not-wanted": "설정으로 제외되었습니다 (--restore).",
     "not-owner": "데이터베이스의 소유자가 아닙니다 (ALTER DATABASE ... OWNER TO).",

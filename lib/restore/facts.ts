@@ -1,5 +1,6 @@
 /** What decides which restore is possible in this database for this role. Read only. */
 import type { Session } from "../postgres/session.ts";
+import { NOT_GIVEABLE, SUPERUSER_MADE } from "./creatable.ts";
 import { FOREIGN_OWNERLESS, INVENTORY_TABLES } from "./inventory.ts";
 import type { SwapFacts } from "./swap-facts.ts";
 
@@ -22,6 +23,10 @@ export interface RestoreFacts {
   readonly foreignWritable: readonly string[];
   /** Roles by whom rights on our objects were granted: only a superuser can grant in their name. */
   readonly foreignGrantors: readonly string[];
+  /** Objects of ours that only a superuser can make. */
+  readonly superuserMade: readonly string[];
+  /** Objects of roles that we may act as, which could not be given back to them. */
+  readonly notGiveable: readonly string[];
   readonly publicationsForAllTables: readonly string[];
   /** Extensions whose objects keep a schema from being dropped and created again. */
   readonly extensionsInSchemas: readonly string[];
@@ -127,6 +132,8 @@ const FACTS_QUERY = `
     ${examples(FOREIGN_DEPENDENTS)} AS "foreignDependents",
     ${examples(FOREIGN_WRITABLE)} AS "foreignWritable",
     ${examples(FOREIGN_GRANTORS)} AS "foreignGrantors",
+    ${examples(SUPERUSER_MADE)} AS "superuserMade",
+    ${examples(NOT_GIVEABLE)} AS "notGiveable",
     ${examples("SELECT pubname::text FROM pg_publication WHERE puballtables")} AS "publicationsForAllTables",
     ${examples(EXTENSIONS_IN_SCHEMAS)} AS "extensionsInSchemas",
     ${examples(`SELECT extname::text FROM pg_extension WHERE extname IN ('${OWN_RESTORE.join("', '")}')`)}

@@ -30,6 +30,9 @@ export type InPlaceReason =
   | "foreign-dependents"
   | "foreign-writable"
   | "foreign-grantors"
+  /** Ours, and not to be made again by us. */
+  | "superuser-made"
+  | "not-giveable"
   /** The format was asked for, and does not suit. */
   | "plain-format";
 
@@ -51,6 +54,8 @@ export type SwapReason =
   | "foreign-objects"
   | "foreign-large-objects"
   | "foreign-grantors"
+  | "superuser-made"
+  | "not-giveable"
   | "publications-for-all-tables"
   | "plain-format";
 
@@ -120,6 +125,8 @@ function listSwapReasons(facts: RestoreFacts, swap: SwapFacts): SwapReason[] {
     ["foreign-objects", facts.foreignObjects.length > 0],
     ["foreign-large-objects", facts.foreignLargeObjects > 0],
     ["foreign-grantors", facts.foreignGrantors.length > 0],
+    ["superuser-made", facts.superuserMade.length > 0],
+    ["not-giveable", facts.notGiveable.length > 0],
     ["publications-for-all-tables", !facts.isSuperuser && facts.publicationsForAllTables.length > 0],
   ]);
 }
@@ -146,6 +153,8 @@ function listInPlaceReasons(facts: RestoreFacts): InPlaceReason[] {
     ["foreign-dependents", facts.foreignDependents.length > 0],
     ["foreign-writable", facts.foreignWritable.length > 0],
     ["foreign-grantors", facts.foreignGrantors.length > 0],
+    ["superuser-made", facts.superuserMade.length > 0],
+    ["not-giveable", facts.notGiveable.length > 0],
   ]);
 }
 

@@ -38,6 +38,7 @@ export const CAUSES: Readonly<Record<ErrorCode, string>> = {
   TOOL_FAILED: "A client tool can't be started, for example because it is for another libc.",
   BACKUP_DIR_UNUSABLE: "The backup folder can't be created or written: the owner, the mode, or a read-only root.",
   BACKUP_NO_SPACE: "The file system of the backup folder has less free space than the backup is estimated to need.",
+  BACKUP_DENIED: "The role may not read everything that a backup must hold. `pg_dump` would fail, so nothing is begun.",
   BACKUP_FAILED: "`pg_dump` has failed. Nothing of the backup is left, and nothing was migrated.",
   BACKUP_NOT_FOUND: "`verify` or `restore` was given a file that is not there, or the folder has no backups.",
   BACKUP_NOT_VERIFIED: "A backup was read back and found damaged or cut short. It does not count as one.",

@@ -25,6 +25,11 @@ const SCRIPTS = {
     "CREATE TABLE shop (id int PRIMARY KEY, name text);\nINSERT INTO shop SELECT g, md5(g::text) FROM generate_series(1, 500) g;\n",
 };
 
+/** Prisma's table, so that what else is there asks for no baseline. */
+const BASELINE = `CREATE TABLE _prisma_migrations (id varchar(36) PRIMARY KEY, checksum varchar(64) NOT NULL,
+  finished_at timestamptz, migration_name varchar(255) NOT NULL, logs text, rolled_back_at timestamptz,
+  started_at timestamptz NOT NULL DEFAULT now(), applied_steps_count int NOT NULL DEFAULT 0)`;
+
 let cluster: Cluster;
 
 beforeAll(async () => {
@@ -212,6 +217,58 @@ describe("what a tool does wrong is told before anything is migrated", () => {
     TIMEOUT_MS,
   );
 });
+
+test.each([
+  [
+    "a table of another role",
+    "CREATE TABLE theirs (a int)",
+    ["public.theirs", "GRANT SELECT ON TABLE public.theirs TO reader;"],
+  ],
+  [
+    "a sequence of another role",
+    "CREATE SEQUENCE theirs",
+    ["public.theirs", "GRANT SELECT ON SEQUENCE public.theirs TO reader;"],
+  ],
+  [
+    "a schema of another role",
+    "CREATE SCHEMA s; CREATE TABLE s.t (); GRANT SELECT ON s.t TO reader",
+    ["GRANT USAGE ON SCHEMA s TO reader;"],
+  ],
+  [
+    "a large object of another role",
+    "SELECT lo_create(4242)",
+    ["4242", "GRANT SELECT ON LARGE OBJECT 4242 TO reader;"],
+  ],
+  [
+    "row-level security that is forced on the owner",
+    "CREATE TABLE t (a int); ALTER TABLE t OWNER TO reader; ALTER TABLE t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+    ["public.t", "ALTER ROLE reader BYPASSRLS;"],
+  ],
+])(
+  "%s: what a backup can't read is told before anything is migrated",
+  async (_, sql, shows) => {
+    const database = await cluster.createDatabase();
+    await cluster.psql(
+      database,
+      `DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+       GRANT CREATE ON SCHEMA public TO reader; ${sql}`,
+    );
+    const project = makeProject({ "20240101000000_next": "CREATE TABLE next ();" });
+    await cluster.psql(database, BASELINE, "reader");
+    const url = cluster.url(database, { user: "reader" });
+    for (const args of [[], ["backup"], ["plan"]]) {
+      const run = await runDeploy(project, { url, args });
+      expect(run.exitCode, run.stderr).toBe(4);
+      for (const text of ["BACKUP_DENIED", "reader", ...shows]) expect(run.stderr).toContain(text);
+    }
+    expect(await cluster.psql(database, "SELECT to_regclass('next')")).toBe("");
+    await cluster.psql(database, shows.at(-1) ?? "");
+    const allowed = await runDeploy(project, { url });
+    expect(allowed.exitCode, allowed.stderr).toBe(0);
+    await cluster.psql("postgres", "ALTER ROLE reader NOBYPASSRLS");
+  },
+  TIMEOUT_MS,
+);
 
 describe("backups", () => {
   test(

@@ -858,6 +858,81 @@ describe("what is not ours", () => {
     DEADLINE_MS,
   );
 
+  const outOfReach: readonly (readonly [what: string, sql: string, description: string])[] = [
+    [
+      "a leakproof function",
+      "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql LEAKPROOF AS 'select 1'; ALTER FUNCTION app.f() OWNER TO app_owner",
+      "function app.f()",
+    ],
+    [
+      "a function of the server's own",
+      "CREATE FUNCTION app.f(text) RETURNS int LANGUAGE internal AS 'textlen'; ALTER FUNCTION app.f(text) OWNER TO app_owner",
+      "function app.f(text)",
+    ],
+    [
+      "a function with a superuser's setting",
+      "CREATE FUNCTION app.f() RETURNS int LANGUAGE sql SET log_statement = 'all' AS 'select 1'; ALTER FUNCTION app.f() OWNER TO app_owner",
+      "function app.f()",
+    ],
+    [
+      "an aggregate of internal state",
+      "CREATE AGGREGATE app.a(float8 ORDER BY float8) (sfunc = ordered_set_transition, stype = internal, finalfunc = percentile_cont_float8_final); ALTER AGGREGATE app.a(float8 ORDER BY float8) OWNER TO app_owner",
+      "function app.a(double precision,double precision)",
+    ],
+    [
+      "an operator family",
+      "CREATE OPERATOR FAMILY app.f USING btree; ALTER OPERATOR FAMILY app.f USING btree OWNER TO app_owner",
+      "operator family app.f for access method btree",
+    ],
+    [
+      "a cast without a function",
+      "CREATE TYPE app.e AS ENUM ('a'); ALTER TYPE app.e OWNER TO app_owner; CREATE TYPE app.c AS (a int); ALTER TYPE app.c OWNER TO app_owner; CREATE TYPE app.r AS RANGE (subtype = int); ALTER TYPE app.r OWNER TO app_owner; CREATE CAST (app.r AS int4range) WITHOUT FUNCTION",
+      "cast from app.r to int4range",
+    ],
+  ];
+  test.each(outOfReach)(
+    "%s belongs to the owner, who could not make it again",
+    async (_, sql, description) => {
+      const name = await createSmall();
+      await cluster.psql(name, sql);
+      const session = await openDatabase(cluster, name, "app_owner").open("test");
+      await session.script("SET search_path = ''", DURING);
+      const facts = await readRestoreFacts(session);
+      expect(facts.superuserMade).toEqual([description]);
+      expect(chooseRestore(facts, { format: "auto" })).toMatchObject({ rungs: [], reasonsNot: ["superuser-made"] });
+      await session.close();
+      // To a superuser all is possible, and it comes back as it was.
+      const deploy = await fail({ name, user: "postgres" });
+      await deploy.restore();
+      await expectRestored(deploy);
+    },
+    DEADLINE_MS,
+  );
+
+  test(
+    "what would have to be given to a role that does not own the schema",
+    async () => {
+      await cluster.psql("postgres", "CREATE ROLE app_team; CREATE ROLE app_dev LOGIN IN ROLE app_team, app_owner");
+      const name = await createSmall();
+      const read = async () => {
+        const session = await openDatabase(cluster, name, "app_dev").open("test");
+        const { notGiveable } = await readRestoreFacts(session);
+        await session.close();
+        return notGiveable;
+      };
+      expect(await read()).toEqual([]);
+      await cluster.psql(name, "GRANT CREATE ON SCHEMA app TO app_team; ALTER TABLE app.items OWNER TO app_team");
+      expect(await read()).toEqual(["table app.items"]);
+      // Whoever owns everything has nobody to give it to; and who is a member of it all gets it back.
+      await cluster.psql(name, "ALTER TABLE app.items OWNER TO app_owner");
+      const deploy = await fail({ name, user: "app_dev" });
+      expect(deploy.plan.rungs).toEqual(["in-place"]);
+      await deploy.restore();
+      await expectRestored(deploy);
+    },
+    DEADLINE_MS,
+  );
+
   test(
     "facts that forbid a restore are seen on a real server",
     async () => {

@@ -363,6 +363,11 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   TOOL_FAILED: [{ tool: VALUE, reason: VALUE }],
   BACKUP_DIR_UNUSABLE: [{ path: VALUE, reason: VALUE }],
   BACKUP_NO_SPACE: [{ path: VALUE, availableBytes: 1234, neededBytes: 4321 }],
+  BACKUP_DENIED: [
+    { user: VALUE, schemas: two, tables: two, sequences: two, hidden: two, largeObjects: two },
+    { user: VALUE, schemas: [], tables: [], sequences: [], hidden: [VALUE], largeObjects: [] },
+    { user: VALUE, schemas: [], tables: [], sequences: [], hidden: [], largeObjects: [VALUE] },
+  ],
   BACKUP_FAILED: child,
   BACKUP_NOT_FOUND: [{ path: VALUE, wanted: VALUE }],
   BACKUP_NOT_VERIFIED: [{ path: VALUE, reason: VALUE }],
