@@ -85,8 +85,8 @@ describe("compose.yaml", () => {
     });
   });
 
-  const compose = findCompose();
-  test.skipIf(!isRequested || compose === undefined)("docker compose reads it, and wants a password", () => {
+  const compose = isRequested ? findCompose() : undefined;
+  test.skipIf(compose === undefined)("docker compose reads it, and wants a password", () => {
     const [program = "", ...args] = compose ?? [];
     const read = (environment: Record<string, string>) =>
       spawnSync(program, [...args, "--file", join(EXAMPLES, "compose.yaml"), "config"], {

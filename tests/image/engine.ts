@@ -28,18 +28,22 @@ export interface Engine {
 }
 
 /**
- * Runs the engine until its standard input ends, which is when we say so, or are gone ourselves however we ended. Network
- * namespaces stay mounted after the engine's end, and so may file systems of containers.
+ * Runs the engine until its standard input ends, which is when we say so, or are gone ourselves however we ended. What it
+ * mounts is seen by itself alone and gone with it, and what it stores lies in memory: to delete it from a disk, file by
+ * file, can take minutes.
  */
 const MINDER_SCRIPT = `
 trap '' INT TERM HUP
 directory=$1
 shift
+mkdir "$directory/data"
+mount -t tmpfs -o size=8g tmpfs "$directory/data"
 dockerd "$@" >> "$directory/log" 2>&1 < /dev/null &
 cat > /dev/null
 kill -TERM $!
 wait $!
-awk -v start="$directory/" 'index($2, start) == 1 { print $2 }' /proc/self/mounts | sort -r | xargs -r umount
+umount --recursive "$directory/data"
+for mounted in "$directory"/exec/netns/*; do umount "$mounted"; done
 rm -rf "$directory"
 `;
 
@@ -52,8 +56,8 @@ export async function startEngine(): Promise<Engine> {
     ...["--data-root", `${directory}/data`, "--exec-root", `${directory}/exec`],
     ...["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"],
   ];
-  const minder = spawn("sh", ["-c", MINDER_SCRIPT, "minder", directory, ...options], {
-    stdio: ["pipe", "ignore", "inherit"],
+  const minder = spawn("unshare", ["--mount", "sh", "-c", MINDER_SCRIPT, "minder", directory, ...options], {
+    stdio: ["pipe", "ignore", "ignore"],
     detached: true,
   });
   const ended = new Promise<void>((resolve) => minder.once("exit", () => resolve()).once("error", () => resolve()));

@@ -25,7 +25,7 @@ const PROGRAMS = {
 const BASE_IMAGE = "node:26-alpine";
 const PASSWORD = "pass w%rd";
 const OWNER = 1001;
-const PREPARE_MS = 1_200_000;
+const PREPARE_MS = 3_600_000;
 const TEST_MS = 180_000;
 
 /** As little as an image can be given. */
@@ -79,7 +79,7 @@ describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in
     async (image) => {
       const volume = `--volume=backups-of-${image}:/app/backups`;
       const { name, address } = await start(HARDENED, [volume], { image });
-      await until("the app serves", () => answers(`${address}/notes`));
+      await untilServing(name, address);
       expect(await logs(name)).toContain("마이그레이션이 성공적으로 완료되었습니다.");
       const processOne = await engine.docker("exec", name, "sh", "-c", "tr '\\0' ' ' < /proc/1/cmdline; id -u");
       expect(processOne).toBe(`node dist/main.js ${OWNER}`);
@@ -90,7 +90,7 @@ describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in
       expect(await stop(name)).toEqual({ exitCode: 0, isKilled: false });
 
       await engine.docker("start", name);
-      await until("the app serves again", () => answers(`${address}/notes`));
+      await untilServing(name, address);
       const second = (await logs(name)).split("고도화된 배포 프로세스 시작").at(-1);
       expect(second).toContain("데이터베이스 스키마가 최신 상태입니다.");
       const backups = await engine.docker("exec", name, "sh", "-c", "ls /app/backups/*.sql");
@@ -108,7 +108,7 @@ describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in
     "%s: a migration that fails ends with 5, the database is as it was, and the app never runs",
     async (image) => {
       const first = await start(HARDENED, [], { image });
-      await until("the app serves", () => answers(`${first.address}/health`));
+      await untilServing(first.name, first.address);
       const before = await readSchema(first.database);
 
       const { name } = await start(HARDENED, mountMigrations(FAILING), { image, database: first.database });
@@ -139,6 +139,46 @@ describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in
   );
 
   test(
+    "one that is killed during a migration deploys at its next start",
+    async () => {
+      const flag = makeFlagPath(cluster);
+      const migrations = { "20260701090000_slow": `CREATE TABLE "slow" ();\n${waitForFile(flag)}` };
+      const { name, address, database } = await start(HARDENED, mountMigrations(migrations));
+      await until("it migrates", async () => (await readAtGate(cluster, database)) !== "");
+      await engine.docker("kill", name);
+      expect(await engine.docker("wait", name)).toBe("137");
+      writeFileSync(flag, "");
+      await engine.docker("start", name);
+      await untilServing(name, address);
+      expect(await readSchema(database)).toContain("20260701090000_slow|2");
+    },
+    TEST_MS,
+  );
+
+  test(
+    "a folder for backups that belongs to somebody else is refused before anything is touched",
+    async () => {
+      const { name, database } = await start(HARDENED, [`--volume=${temporaryDirectory()}:/app/backups`]);
+      expect(await engine.docker("wait", name)).toBe("4");
+      expect(await logs(name)).toContain("/app/backups");
+      expect(await readSchema(database)).toBe("");
+    },
+    TEST_MS,
+  );
+
+  test(
+    "it needs nothing to write to but the folder of its backups",
+    async () => {
+      const { name, address } = await start(
+        ["--read-only", "--cap-drop=ALL", "--user=65000:65000"],
+        ["--tmpfs=/app/backups:uid=65000,gid=65000,mode=700"],
+      );
+      await untilServing(name, address);
+    },
+    TEST_MS,
+  );
+
+  test(
     "while it deploys it is alive and not ready, then healthy",
     async () => {
       const flag = makeFlagPath(cluster);
@@ -149,6 +189,10 @@ describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in
       expect([live.exitCode, live.stdout.includes("20260701090000_slow")]).toEqual([0, true]);
       expect((await engine.tryDocker("exec", name, "health-check")).exitCode).toBe(1);
       expect(await readHealth(name)).toBe("starting");
+      const watched = await start(HARDENED, [...mountMigrations(migrations), ...QUICK_CHECKS, LIVE_CHECK]);
+      await until("that one migrates", async () => (await readAtGate(cluster, watched.database)) !== "");
+      await until("asked whether it lives it is healthy", async () => (await readHealth(watched.name)) === "healthy");
+      expect(await readAtGate(cluster, watched.database)).not.toBe("");
 
       writeFileSync(flag, "");
       await until("it is healthy", async () => (await readHealth(name)) === "healthy");
@@ -174,6 +218,8 @@ describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in
     TEST_MS,
   );
 });
+
+const LIVE_CHECK = "--health-cmd=health-check --live";
 
 /** The timing of the image is for real life. The check itself stays as the image has it. */
 const QUICK_CHECKS = ["--health-interval=1s", "--health-retries=2", "--health-start-period=1h"];
@@ -262,6 +308,16 @@ async function readSchema(database: string): Promise<string> {
   const rows = 'SELECT migration_name, finished_at FROM "_prisma_migrations"';
   const shown = await cluster.psql(database, `${columns} WHERE table_schema = 'public' ORDER BY 1, 2`);
   return shown.includes("_prisma_migrations") ? `${shown}\n${await cluster.psql(database, rows)}` : shown;
+}
+
+/** @throws what a container has said that has ended instead */
+async function untilServing(name: string, address: string): Promise<void> {
+  await until("the app serves", async () => {
+    if (await answers(`${address}/notes`)) return true;
+    const isRunning = await engine.docker("inspect", name, "--format", "{{.State.Running}}");
+    if (isRunning !== "true") throw new Error(`the container has ended:\n${await logs(name)}`);
+    return false;
+  });
 }
 
 async function answers(address: string): Promise<boolean> {

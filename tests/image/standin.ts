@@ -26,7 +26,7 @@ import { fetchPackage } from "../../scripts/support/npm-package.ts";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 
 const LIBRARIES_SCRIPT = join(import.meta.dirname, "musl-libraries.sh");
-const LIBRARIES_MS = 900_000;
+const LIBRARIES_MS = 2_700_000;
 const CLIENT_TOOLS = ["pg_dump", "pg_restore", "psql", "pg_isready"];
 const CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt";
 
