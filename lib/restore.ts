@@ -17,15 +17,17 @@ import { DEFAULT_SCHEMA } from "./migrations/history.ts";
 import type { OperationContext } from "./operations.ts";
 import { retryWhileUnavailable } from "./postgres/availability.ts";
 import { type Database, makeDatabase } from "./postgres/database.ts";
+import { quoteLiteral } from "./postgres/identifier.ts";
 import type { Session } from "./postgres/session.ts";
 import { type ClientTool, findTool } from "./postgres/tools.ts";
 import { readRestoreFacts } from "./restore/facts.ts";
 import { lowerAnyFence } from "./restore/fence.ts";
 import { makeRemovalCommand } from "./restore/instructions.ts";
 import { resolveSwap } from "./restore/interrupted-swap.ts";
-import { takeMark } from "./restore/mark.ts";
+import { type Mark, takeMark } from "./restore/mark.ts";
 import { readMarkFile } from "./restore/mark-file.ts";
 import { chooseRestore, type Rung } from "./restore/plan.ts";
+import { PROPERTIES_QUERY } from "./restore/properties.ts";
 import { readSwapFacts } from "./restore/swap-facts.ts";
 
 export interface RestoreRequest {
@@ -232,12 +234,15 @@ async function restoreAs(
 async function swap({ database, session, backup, tools }: Access, context: OperationContext): Promise<string> {
   const { swapIn } = await import("./restore/swap.ts");
   const { settings, signal, tell } = context;
+  const marked = await readMarked(backup, settings.backupDirectory);
+  const content = marked !== undefined && (await isReproducible(session, marked)) ? marked.content : undefined;
+  const properties = await readProperties(session);
   const { failed, failedSizeBytes } = await swapIn({
     database,
     maintenanceDatabase: settings.maintenanceDatabase,
     tools,
     backup,
-    content: undefined,
+    content: content === undefined ? undefined : { ...content, properties },
     proof: undefined,
     sessions: [session],
     signal,
@@ -245,6 +250,32 @@ async function swap({ database, session, backup, tools }: Access, context: Opera
   const command = makeRemovalCommand(failed, database.target);
   tell({ kind: "failed-database-kept", database: failed, sizeBytes: failedSizeBytes, command });
   return failed;
+}
+
+/** Of a backup that a deploy has taken: what is in no dump, and what the restored database is compared with. */
+async function readMarked({ manifest, hasManifest }: ChosenBackup, directory: string): Promise<Mark | undefined> {
+  return hasManifest ? (await readMarkFile(directory, manifest.id))?.mark : undefined;
+}
+
+/** Another major version words definitions otherwise, and an extension's version may not be installed any more. */
+async function isReproducible(session: Session, { serverMajor, content }: Mark): Promise<boolean> {
+  const [row] = await session.query<{ isSame: boolean }>(
+    `SELECT current_setting('server_version_num')::int / 10000 = ${serverMajor} AND NOT EXISTS (
+       SELECT FROM json_to_recordset(${quoteLiteral(content.extensions)}::json) AS e(name text, version text)
+       WHERE NOT EXISTS (SELECT FROM pg_available_extension_versions AS v WHERE v.name = e.name AND v.version = e.version)
+     ) AS "isSame"`,
+    { during: "compare the server with that of the backup", deadlineMs: QUERY_DEADLINE_MS },
+  );
+  return row?.isSame === true;
+}
+
+async function readProperties(session: Session): Promise<string> {
+  const [row] = await session.query<{ text: string }>(
+    `SELECT "properties"::text AS "text" FROM (${PROPERTIES_QUERY}) AS x`,
+    { during: "read the properties of the database", deadlineMs: QUERY_DEADLINE_MS },
+  );
+  if (row === undefined) throw new Error("a statement that always answers one row has answered none");
+  return row.text;
 }
 
 /** What the database is like as a whole stays as it is; of what it holds, all that the backup does not know goes. */
@@ -256,14 +287,14 @@ async function restorePresent(access: Access, { settings, signal }: OperationCon
   const mark = await takeMark({ database, coordinator, sessions: [session], historySchema }).finally(() =>
     coordinator.close(),
   );
-  const marked = backup.hasManifest ? await readMarkFile(settings.backupDirectory, backup.manifest.id) : undefined;
-  const { schemas = mark.content.schemas, history } = marked?.mark.content ?? {};
+  const marked = (await readMarked(backup, settings.backupDirectory))?.content;
+  const { extensions, schemas, hadPublic } = marked ?? mark.content;
   await restoreInPlace({
     database,
     tools,
     backup,
-    mark: { ...mark, content: { ...mark.content, schemas } },
-    expected: { content: undefined, history },
+    mark: { ...mark, content: { ...mark.content, extensions, schemas, hadPublic } },
+    expected: { content: undefined, history: marked?.history },
     own: undefined,
     lockTimeoutMs: LOCK_TIMEOUT_MS,
     signal,

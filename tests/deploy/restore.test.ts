@@ -19,6 +19,7 @@ import {
   until,
 } from "../support/project.ts";
 import { expectNoLeak, expectRefused } from "../support/refusal.ts";
+import { createNasty, createRoles, DAMAGE, readState } from "../support/restore.ts";
 
 const TIMEOUT_MS = 300_000;
 const ROLES = { superuser: "postgres", "owner with CREATEDB": "maker", "owner without CREATEDB": "plain" } as const;
@@ -114,6 +115,40 @@ describe.each(Object.entries(ROLES))("as %s", (_, user) => {
       expect(again.exitCode, again.stderr).toBe(0);
       expect((await restore(live, "--before", "2_second", "--yes-restore", live.database)).exitCode).toBe(0);
       expect(dumpDatabase(cluster, live.database)).toBe(live.before);
+    },
+    TIMEOUT_MS,
+  );
+});
+
+describe("everything that a database can hold", () => {
+  const damage = DAMAGE.replace(/INSERT INTO public\._prisma_migrations[^;]*;/, "");
+  test.each([
+    {
+      user: "postgres",
+      content: { superuserObjects: true, largeObjects: true, extensionInSchema: true, oddNames: true },
+    },
+    { user: "postgres", content: { oddNames: true } },
+    { user: "app_owner", hasCreatedb: true, content: { oddNames: true } },
+    { user: "app_owner", hasCreatedb: false, content: { oddNames: true } },
+    { user: "app_owner", hasCreatedb: false, content: { superuserObjects: true, largeObjects: true, oddNames: true } },
+  ])(
+    "%j",
+    async ({ user, hasCreatedb = false, content }) => {
+      await createRoles(cluster);
+      await cluster.psql("postgres", `ALTER ROLE app_owner ${hasCreatedb ? "CREATEDB" : "NOCREATEDB"}`);
+      const database = await createNasty(cluster, content);
+      const url = cluster.url(database, { user, parameters: { schema: "public" } });
+      const project = makeProject({ "20240101_init": "", "20240202_damage": damage });
+      const before = await readState(cluster, database);
+      const deployed = await runDeploy(project, { url });
+      expect(deployed.exitCode, deployed.stderr).toBe(0);
+      expect(await readState(cluster, database)).not.toBe(before);
+      const run = await runDeploy(project, { url, args: ["restore", "--yes-restore", database] });
+      expect(run.exitCode, run.stderr).toBe(0);
+      expect(run.stderr).toContain(
+        user === "postgres" || hasCreatedb ? "복원본으로 교체합니다" : "제자리에서 복원합니다",
+      );
+      expect(await readState(cluster, database)).toBe(before);
     },
     TIMEOUT_MS,
   );
