@@ -140,6 +140,7 @@ async function makePoint(
     restorePlan: chooseRestore({ ...mark.facts, swap }, { format: backup.manifest.format, restore: settings.restore }),
     ownTransactionIds: [...transactionIds, ...restoreTransactions.map(({ id }) => id)],
     areSessionsCounted: sessions?.isExact === true,
+    childSessions: 0,
     isProven: false,
   };
   return watchSessions(database, point);

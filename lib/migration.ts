@@ -6,6 +6,8 @@ import { DEFAULT_SCHEMA, type History, readHistory } from "./migrations/history.
 import type { NativeResult } from "./migrations/native-engine.ts";
 import type { ScriptStart } from "./migrations/native-run.ts";
 import type { PrismaRun, PrismaVerdict } from "./migrations/prisma-engine.ts";
+import type { Datasource } from "./migrations/prisma-output.ts";
+import { sessionsOfSeenEngine } from "./migrations/prisma-verdict.ts";
 import type { Segment } from "./migrations/segments.ts";
 import type { MigrationWatch } from "./migrations/watch.ts";
 import type { OperationContext, OperationSettings } from "./operations.ts";
@@ -33,10 +35,13 @@ const NO_DEADLINE_MS = 2 ** 31 - 1;
 export async function migrate(migration: Migration, context: OperationContext): Promise<MigrateResult> {
   const { cli } = migration.prepared;
   migration.point.journal.record({ step: "migrating" });
-  const watch = await startWatch(migration, context);
+  const engine = noteEngine(migration, context.settings);
+  const watch = await startWatch(migration, context, engine);
   const watched = { ...context, tell: watch.tell };
   try {
-    return await (cli === undefined ? migrateNatively(migration, watched) : migrateWithPrisma(migration, watched));
+    return await (cli === undefined
+      ? migrateNatively(migration, watched)
+      : migrateWithPrisma(migration, watched, engine));
   } finally {
     // Before anything is proven: its session is one that nobody must mistake for a stranger's.
     await watch.close();
@@ -47,6 +52,7 @@ export async function migrate(migration: Migration, context: OperationContext): 
 async function startWatch(
   { database, session, prepared, history }: Migration,
   { settings, tell }: OperationContext,
+  noted: NotedEngine,
 ): Promise<MigrationWatch> {
   const { watchMigration } = await import("./migrations/watch.ts");
   const { cli, scripts, plan } = prepared;
@@ -60,11 +66,46 @@ async function startWatch(
   const { readEngineSessions } = await import("./migrations/prisma-engine.ts");
   const findBackend = async (watcher: Session) => {
     const [engine] = await readEngineSessions(watcher, scripts);
+    if (engine !== undefined) noted.isSeen();
     const running = scripts.find(({ text }) => engine !== undefined && text.includes(engine.query.trim()));
     return engine && { pid: engine.pid, migration: running?.name };
   };
   // The CLI waits for locks without an end.
   return watchMigration({ ...options, findBackend, lockTimeoutMs: 0 });
+}
+
+interface NotedEngine {
+  /** It runs a script in our database. */
+  isSeen(): void;
+  hasSaid(datasource: Datasource | undefined): void;
+}
+
+/**
+ * How many sessions the Prisma CLI has opened is on the disk as soon as it is certain, and not only when it has ended: where
+ * we are killed meanwhile, the next run can tell them from a stranger's.
+ */
+function noteEngine({ database, point, prepared }: Migration, { target }: OperationSettings): NotedEngine {
+  const cliVersion = prepared.cli?.version;
+  const wereCounted = point.areSessionsCounted;
+  let isSeen = false;
+  let datasource: Datasource | undefined;
+  const note = () => {
+    if (!isSeen || datasource === undefined || point.childSessions > 0 || !wereCounted) return;
+    const sessions = sessionsOfSeenEngine(datasource, { cliVersion, target });
+    if (sessions === undefined) return;
+    point.childSessions = sessions;
+    database.onSessionOpened?.(database.sessionsOpened);
+  };
+  return {
+    isSeen() {
+      isSeen = true;
+      note();
+    },
+    hasSaid(said) {
+      datasource ??= said;
+      note();
+    },
+  };
 }
 
 /** Undefined where the session is gone, which is for the engine to find out. */
@@ -135,11 +176,15 @@ function describeNative(result: NativeResult): MigrateResult {
 }
 
 /** The CLI's own words decide nothing: the rows do. */
-async function migrateWithPrisma(migration: Migration, context: OperationContext): Promise<MigrateResult> {
+async function migrateWithPrisma(
+  migration: Migration,
+  context: OperationContext,
+  noted: NotedEngine,
+): Promise<MigrateResult> {
   const { database, session, prepared, history, point } = migration;
   const { settings, environment, signal, tell } = context;
   const { cli, scripts, plan } = prepared;
-  const { applyWithPrisma, judgePrismaRun, prismaSessions, worksElsewhere } = await import(
+  const { applyWithPrisma, judgePrismaRun, prismaSessions, readDatasource, worksElsewhere } = await import(
     "./migrations/prisma-engine.ts"
   );
   if (cli === undefined) throw new Error("the Prisma CLI was not looked for");
@@ -156,8 +201,12 @@ async function migrateWithPrisma(migration: Migration, context: OperationContext
     openSession: () => database.open("watch"),
     deadlineMs: settings.prismaTimeoutMs || NO_DEADLINE_MS,
     signal,
-    tell,
+    tell: (event) => {
+      tell(event);
+      if (event.kind === "prisma-output") noted.hasSaid(readDatasource(event.line));
+    },
   });
+  point.childSessions = 0;
   const after = await readHistory(session, settings.target.schema ?? DEFAULT_SCHEMA, QUERY_DEADLINE_MS);
   const verdict = judgePrismaRun(history.rows, after.rows, plan.pending, run);
   const sessions = prismaSessions({ run, verdict, cliVersion: cli.version, target: settings.target });

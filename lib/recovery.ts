@@ -41,6 +41,8 @@ export interface RecoveryPoint {
   readonly ownTransactionIds: string[];
   /** False once something has opened an unknown number of sessions for us. */
   areSessionsCounted: boolean;
+  /** Sessions of a child that is still at work, which are certain; it adds them to the others when it has ended. */
+  childSessions: number;
   /** True once it was proven, after a failure, that nobody else has written since the mark. */
   isProven: boolean;
   /** How long the backup took; undefined where another deploy has taken it. */
@@ -71,7 +73,14 @@ export async function takeRecoveryPoint(
     );
     const { backupFormat: format, restore } = settings;
     const restorePlan = chooseRestore({ ...mark.facts, swap }, { format, restore });
-    const point = { mark, restorePlan, ownTransactionIds: [], areSessionsCounted: true, isProven: false };
+    const point = {
+      mark,
+      restorePlan,
+      ownTransactionIds: [],
+      areSessionsCounted: true,
+      childSessions: 0,
+      isProven: false,
+    };
     const { owner } = prepared.room;
     const journal = openJournal(settings.backupDirectory, owner, crypto.randomUUID(), () => new Date());
     tell({ kind: "restore-plan", ...summariseRestore(prepared, restorePlan) });
@@ -166,7 +175,9 @@ async function reuseBackup(
 export function watchSessions(database: Database, point: RecoveryPoint): RecoveryPoint {
   // A number on the disk that is too low proves nothing, and so does no harm.
   const note = (opened: number) => {
-    point.journal.note({ step: "sessions", opened, isExact: point.areSessionsCounted });
+    const { childSessions, areSessionsCounted } = point;
+    const isExact = areSessionsCounted || childSessions > 0;
+    point.journal.note({ step: "sessions", opened: opened + childSessions, isExact });
   };
   note(database.sessionsOpened);
   database.onSessionOpened = note;

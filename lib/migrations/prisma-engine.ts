@@ -14,6 +14,7 @@ import { type Datasource, makeLineCleaner, readDatasource } from "./prisma-outpu
 import { type SessionWatch, watchSessions } from "./prisma-sessions.ts";
 import type { PrismaRun } from "./prisma-verdict.ts";
 
+export { readDatasource } from "./prisma-output.ts";
 export { readEngine, readEngineSessions, waitForEngines } from "./prisma-sessions.ts";
 export {
   judgePrismaRun,
@@ -21,6 +22,7 @@ export {
   type PrismaVerdict,
   prismaSessions,
   type SessionEvidence,
+  sessionsOfSeenEngine,
   type UnknownReason,
   worksElsewhere,
 } from "./prisma-verdict.ts";

@@ -139,11 +139,25 @@ const SAID_WHEN_CONNECTED = /^(Error: P3005|Error: P3009|Error: P3015|No pending
  */
 export function prismaSessions({ run, verdict, cliVersion, target }: SessionEvidence): number | undefined {
   const endedByItself = (run.exitCode === 0 || run.exitCode === 1) && run.lingering?.length === 0;
-  const isMeasured = MAJOR_VERSIONS.includes(Number.parseInt(cliVersion ?? "", 10));
-  if (!endedByItself || !isMeasured || run.datasource === undefined || target.pgbouncer) return undefined;
+  if (!endedByItself || !isMeasured(cliVersion, target) || run.datasource === undefined) return undefined;
   const wroteHere = verdict.kind === "applied" || verdict.kind === "failed" || verdict.kind === "stopped";
   const isHere = isSameAddress(run.datasource, target, wroteHere);
   return isHere && (wroteHere || SAID_WHEN_CONNECTED.test(run.output)) ? SESSIONS_PER_RUN : undefined;
+}
+
+/**
+ * The same of a CLI that is still at work, whose engine was seen with a script in our database: it has opened all that it
+ * will open, also where it is killed later.
+ */
+export function sessionsOfSeenEngine(
+  said: Datasource,
+  { cliVersion, target }: Pick<SessionEvidence, "cliVersion" | "target">,
+): number | undefined {
+  return isMeasured(cliVersion, target) && isSameAddress(said, target, true) ? SESSIONS_PER_RUN : undefined;
+}
+
+function isMeasured(cliVersion: string | undefined, target: ConnectionTarget): boolean {
+  return MAJOR_VERSIONS.includes(Number.parseInt(cliVersion ?? "", 10)) && !target.pgbouncer;
 }
 
 /** True when the CLI said that it works on another database than we do: then it has done nothing to ours. */

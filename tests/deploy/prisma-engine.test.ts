@@ -1,8 +1,9 @@
 /** Deploys by the real Prisma CLI that fail, hang or are told to stop: the rows decide, and the ladder puts things right. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { parseLines } from "../../lib/journal/lines.ts";
 import { type Cluster, sharedCluster, temporaryDirectory } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
 import { type PrismaVersion, preparePrismaProject, skipsPrisma, writeMigrations } from "../support/prisma-cli.ts";
@@ -34,7 +35,11 @@ interface Live {
   readonly database: string;
   readonly project: Project;
   readonly before: string;
-  deploy(args: readonly string[], environment?: Readonly<Record<string, string>>): RunningDeploy;
+  deploy(
+    args: readonly string[],
+    environment?: Readonly<Record<string, string>>,
+    options?: { readonly isGroup?: boolean },
+  ): RunningDeploy;
 }
 
 /** A database that Prisma's engine has deployed once, and what it is to deploy next. */
@@ -54,7 +59,13 @@ async function makeLive(version: PrismaVersion, pending: Readonly<Record<string,
   expect(first.exitCode, first.stderr).toBe(0);
   writeMigrations(prisma.migrations, pending);
   const before = dumpDatabase(cluster, database);
-  return { cluster, database, project, before, deploy: (args, more) => startDeploy(project, optionsOf(args, more)) };
+  return {
+    cluster,
+    database,
+    project,
+    before,
+    deploy: (args, more, options) => startDeploy(project, { ...optionsOf(args, more), ...options }),
+  };
 }
 
 async function untilItSleeps({ cluster, database }: Live): Promise<void> {
@@ -122,6 +133,30 @@ describe.skipIf(skipsPrisma("deploy/prisma-engine.test.ts")).each([6, 7] as cons
     const startedMs = performance.now();
     await expectAsBefore(await running.ended, live, 143);
     expect(performance.now() - startedMs).toBeLessThan(LONGEST_MS);
+  });
+
+  test("SIGKILL, also of the CLI: what it left is undone by the next deploy", async () => {
+    const live = await makeLive(version, { ...ORDERS, "3_slow": "DROP TABLE users;\nSELECT pg_sleep(8);\n" });
+    const running = live.deploy([], SPLIT, { isGroup: true });
+    await untilItSleeps(live);
+    const journal = join(live.project.backupDirectory, "journal.jsonl");
+    await until("the engine's sessions are counted", () => {
+      const lines = parseLines(readFileSync(journal, "utf8"));
+      const last = lines.findLast(({ step }) => step === "sessions");
+      return (
+        lines.some(({ step, deploy }) => step === "migrating" && deploy === last?.deploy) &&
+        last?.step === "sessions" &&
+        last.isExact
+      );
+    });
+    process.kill(-running.pid, "SIGKILL");
+    expect((await running.ended).signal).toBe("SIGKILL");
+    // It waits for the statement that the server still runs, and then tries the whole again.
+    const run = await live.deploy([]).ended;
+    expect(run.stderr).toContain("An earlier deploy was interrupted");
+    expect(run.stderr).toContain("Restored from the backup");
+    expect(run.exitCode, run.stderr).toBe(0);
+    expect(await live.cluster.psql(live.database, "SELECT to_regclass('users') IS NULL")).toBe("t");
   });
 
   test("a CLI that hangs before it has done anything is ended", async () => {
