@@ -26,7 +26,8 @@ import type { Session } from "../../lib/postgres/session.ts";
 import { isRestrictKeyKnown } from "../../lib/postgres/tool-choice.ts";
 import { type ClientTool, findTool } from "../../lib/postgres/tools.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
-import { type Cluster, sharedCluster, temporaryDirectory } from "../support/cluster.ts";
+import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { startTcpProxy } from "../support/tcp-proxy.ts";
 
 const PASSWORD = "s3cret-p@ss/w:rd";
 const DEADLINE_MS = 60_000;
@@ -340,6 +341,34 @@ describe("what fails leaves nothing behind", () => {
     const sessions = `SELECT count(*) FROM pg_stat_activity WHERE datname = '${name}' AND application_name LIKE '%pg_dump%'`;
     await until(async () => (await cluster.psql("postgres", sessions)) === "0");
   });
+
+  test.each(FORMATS)(
+    "%s: a connection that is lost in the middle of the rows",
+    async (format) => {
+      const own = await startCluster({ tcp: true });
+      const proxy = await startTcpProxy({ host: own.host, port: own.port });
+      try {
+        const name = await own.createDatabase();
+        await own.psql(name, "CREATE TABLE t AS SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 300000) n");
+        const parsed = parseConnectionUrl(own.url(name).replace(`:${own.port}/`, `:${proxy.port}/`));
+        if ("problem" in parsed) throw new Error(JSON.stringify(parsed.problem));
+        const directory = join(temporaryDirectory(), "backups");
+        const database = makeDatabase(parsed.target);
+        const taking = failure(take(name, { directory, format }, { database }));
+        await until(() => sizeOfPartial(directory) > 1_000_000);
+        proxy.resetConnections();
+        expect(await taking).toMatchObject({ code: "BACKUP_FAILED", fields: { tool: "pg_dump", exitCode: 1 } });
+        expect(readdirSync(directory)).toEqual([]);
+        expect(database.sessionsOpened).toBe(0);
+        // And then it works.
+        expect((await take(name, { directory, format }, { database })).manifest.tables).toHaveLength(1);
+      } finally {
+        await proxy.close();
+        await own.remove();
+      }
+    },
+    DEADLINE_MS,
+  );
 
   test("an interruption before it begins", async () => {
     const directory = join(temporaryDirectory(), "backups");
