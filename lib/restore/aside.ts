@@ -5,6 +5,7 @@
  * A database that is left behind half is worth nothing: whoever made it drops it (see `swap.ts`).
  */
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import type { Manifest } from "../backup/manifest.ts";
 import { DeployError } from "../errors.ts";
@@ -21,6 +22,7 @@ import { selectEntries } from "./contents-list.ts";
 import { makeCreateExpression } from "./database-template.ts";
 import { prepareSession, readRow } from "./evidence.ts";
 import { watchGrowth } from "./growth.ts";
+import { chooseRestoreJobs } from "./jobs.ts";
 import { WORK_PREFIX } from "./leftovers.ts";
 import type { MarkedContent } from "./mark.ts";
 import { makePropertiesBlock, moveProperty, PROPERTIES_QUERY } from "./properties.ts";
@@ -39,7 +41,7 @@ export interface AsideOptions {
   readonly content: MarkedContent | undefined;
   /** Statements that set what belongs to the database as a whole, about whichever database. */
   readonly properties: readonly string[];
-  /** Sessions that pg_restore works with, for an archive. */
+  /** Sessions that pg_restore works with, for an archive. Default: what suits the archive and the server. */
   readonly jobs?: number;
   /** Called about once a second with the bytes by which the new database has grown. */
   readonly progress?: ((bytes: number) => void) | undefined;
@@ -48,7 +50,6 @@ export interface AsideOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const JOBS = 2;
 const NO_DEADLINE_MS = 2 ** 31 - 1;
 const QUERY_DEADLINE_MS = 600_000;
 const FILE_MODE = 0o600;
@@ -68,10 +69,11 @@ export async function restoreAside(options: AsideOptions): Promise<void> {
   try {
     await prepareSession(session);
     const early = await prepareContent(session, options);
-    const tool = await makeToolArguments(directory, early, options);
+    const jobs = options.jobs ?? (await chooseJobs(session, options.backup.manifest));
+    const tool = await makeToolArguments(directory, early, { ...options, jobs });
     const { progress } = options;
     const growth = progress === undefined ? undefined : watchGrowth(session, "current_database()", progress);
-    await runTool(database, tool, options).finally(() => growth?.stop());
+    await runTool(database, tool, { ...options, jobs }).finally(() => growth?.stop());
     await script(session, "RESET search_path; ANALYZE; SET search_path = ''", "analyze");
     await verify(session, options);
     await carryProperties(session, options);
@@ -79,6 +81,15 @@ export async function restoreAside(options: AsideOptions): Promise<void> {
     await session.close();
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+async function chooseJobs(session: Session, { format, sizeBytes, tables }: Manifest): Promise<number> {
+  const { free } = await readRow<{ free: number }>(
+    session,
+    `SELECT pg_catalog.current_setting('max_connections')::int - pg_catalog.count(*)::int AS "free"
+     FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'`,
+  );
+  return chooseRestoreJobs({ format, sizeBytes, tables, processors: availableParallelism(), freeConnections: free });
 }
 
 async function createEmpty({ maintenance, database, name, trace }: AsideOptions): Promise<void> {
@@ -157,9 +168,9 @@ function unquote(identifier: string): string {
 async function makeToolArguments(
   directory: string,
   early: Early,
-  options: AsideOptions,
+  options: AsideOptions & { readonly jobs: number },
 ): Promise<{ tool: ClientTool; args: readonly string[] }> {
-  const { backup, tools, name, jobs = JOBS } = options;
+  const { backup, tools, name, jobs } = options;
   if (backup.manifest.format === "plain") {
     const args = ["-X", "-q", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-f", backup.path];
     return { tool: tools.psql, args };
@@ -205,11 +216,12 @@ async function writeList(
 async function runTool(
   database: Database,
   { tool, args }: { readonly tool: ClientTool; readonly args: readonly string[] },
-  { signal, jobs = JOBS }: AsideOptions,
+  { signal, jobs }: Pick<AsideOptions, "signal"> & { readonly jobs: number },
 ): Promise<void> {
   const complaints: string[] = [];
   const result = await database.runTool(tool, args, {
-    sessions: jobs + 1,
+    // Beside its workers, which a script and a single job do without, there is the one that leads them.
+    sessions: jobs === 1 ? 1 : jobs + 1,
     // A database or a role can be read-only by default, and give up statements that take long.
     settings: { default_transaction_read_only: "off", statement_timeout: "0" },
     stderr: { line: (line) => hear(line, complaints) },
