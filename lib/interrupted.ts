@@ -78,7 +78,7 @@ export async function findInterrupted(
     rows: own?.rows ?? after.rows.filter(({ name }) => !pending.includes(name)),
     schema: own === undefined ? after.schema : (own.historySchema ?? undefined),
   };
-  const judged = judgeInterrupted(before.rows, after.rows, pending);
+  const judged = judgeInterrupted(before.rows, after.rows, pending, (row) => isRowOf(deploy, row));
   const rows = await finishScript(session, deploy, judged, after, { ...settings, now });
   const interrupted = await describe(session, deploy, rows, own, backup);
   return { interrupted, journal, failure: deploy.failure, point, before };
@@ -113,7 +113,14 @@ async function finishScript(
     after.rows.filter((row) => !pending.includes(row.name)),
     after.rows.map((row) => (row.id === id ? { ...row, finishedAt } : row)),
     pending,
+    (row) => isRowOf(deploy, row),
   );
+}
+
+/** The id of a row outside of a transaction is noted before it is written; of a CLI's rows only the script is known. */
+function isRowOf({ engine, migrations, script }: JournaledDeploy, { id, name, checksum }: MigrationRow): boolean {
+  if (engine === "native") return id === script?.rowId;
+  return migrations.some((migration) => migration.name === name && migration.checksum === checksum);
 }
 
 interface Successor {

@@ -13,11 +13,13 @@ export type InterruptedRows =
 /**
  * @param before the rows as they were before it began
  * @param pending names that it was about to apply
+ * @param isOwn whether an unfinished row can be of its making: somebody may have gone on with another tool since
  */
 export function judgeInterrupted(
   before: readonly MigrationRow[],
   after: readonly MigrationRow[],
   pending: readonly string[],
+  isOwn: (row: MigrationRow) => boolean,
 ): InterruptedRows {
   const live = after.filter((row) => row.rolledBackAt === null);
   const finished = new Set(live.filter((row) => row.finishedAt !== null).map(({ name }) => name));
@@ -26,6 +28,7 @@ export function judgeInterrupted(
   if (applied.length === pending.length) return { kind: "whole", applied };
   if (before.some((row) => !after.some((other) => isSameRow(row, other)))) return { kind: "changed" };
   const known = new Set(before.map(({ id }) => id));
-  const row = live.find(({ id, name, finishedAt }) => finishedAt === null && !known.has(id) && pending.includes(name));
+  const isLeft = (row: MigrationRow) => row.finishedAt === null && !known.has(row.id) && pending.includes(row.name);
+  const row = live.find((candidate) => isLeft(candidate) && isOwn(candidate));
   return row === undefined ? { kind: "whole", applied } : { kind: "half", row };
 }

@@ -83,6 +83,26 @@ describe.skipIf(isSkipped).each([...ENGINES])("what the CLI of Prisma $name has 
   /** 7.10 commits statement by statement: the first one stays. */
   const isSplit = engine.name === "7.10";
 
+  test("is no business of a deploy that was killed before it", async () => {
+    const world = await makeWorld(engine);
+    const { migrations } = world.project;
+    writeMigrations(migrations, { "1_a": "CREATE TABLE a (id integer);\n" });
+    expect(outcomeOf(await world.run("deploy", []))).toBe("ok");
+    writeMigrations(migrations, { "2_b": "CREATE TABLE b (id integer);\nSELECT pg_sleep(600);\n" });
+    const killed = world.start("deploy", []);
+    await until("the script sleeps", () => world.isAsleep(), ASLEEP_DEADLINE_MS);
+    killed.kill();
+    await killed.ended;
+    await endBackends(world.cluster, world.database);
+    const script = "CREATE TABLE half (id integer);\nALTER TABLE nope ADD COLUMN x integer;\n";
+    writeMigrations(migrations, { "2_b": script });
+    expect(outcomeOf(await world.run("prisma", ["migrate", "deploy"]))).toBe("P3018");
+    const rows = await readRows(world);
+    expect(outcomeOf(await world.run("deploy", []))).toBe("P3009");
+    expect(await readRows(world)).toEqual(rows);
+    expect(await world.query("SELECT to_regclass('half') IS NOT NULL")).toBe(isSplit ? "t" : "f");
+  });
+
   test("is said by the deploy that is refused, with the command that goes on", async () => {
     const world = await makeWorld(engine);
     const script = "CREATE TABLE half (id integer);\nALTER TABLE nope ADD COLUMN x integer;\n";
@@ -119,8 +139,9 @@ function makeRandom(seed: number): () => number {
   };
 }
 
+/** The walk does not wait for what has failed before. */
 function deployArguments(tool: Tool): readonly string[] {
-  return tool === "prisma" ? ["migrate", "deploy"] : [];
+  return tool === "prisma" ? ["migrate", "deploy"] : ["--retry"];
 }
 
 interface World {
