@@ -293,3 +293,29 @@ function identifier(name: string): string {
 function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
+
+test(
+  "behind a fence of ours, our sessions and tools may write, and others may not",
+  async () => {
+    const name = await cluster.createDatabase();
+    await cluster.psql("postgres", `ALTER DATABASE "${name}" SET default_transaction_read_only = on`);
+    const query = "SELECT current_setting('transaction_read_only') AS value";
+    const ask = async (database: Database) => {
+      const session = await database.open("test");
+      const [row] = await session.query<{ value: string }>(query, PATIENT);
+      await session.close();
+      const { stdout } = await database.runTool(psql, ["-XAtc", query], TOOL);
+      return [row?.value, stdout.trim()];
+    };
+    const url = cluster.url(name, { password: PASSWORD });
+    const database = databaseOf(url);
+    expect(await ask(database)).toEqual(["on", "on"]);
+    database.passFence();
+    expect(await ask(database)).toEqual(["off", "off"]);
+    // PgBouncer would refuse to be told when it is connected to.
+    const pooled = databaseOf(`${url}?pgbouncer=true`);
+    pooled.passFence();
+    expect((await ask(pooled))[0]).toBe("off");
+  },
+  TEST_MS,
+);
