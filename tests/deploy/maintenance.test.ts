@@ -298,6 +298,28 @@ test(
 );
 
 test(
+  "the server crashes in the middle: writers are let in as soon as it is back",
+  async () => {
+    const cluster = await startCluster();
+    try {
+      const live = await makeLive(cluster);
+      live.project.add("2_more", `CREATE TABLE more (id int);\n${waitForFile(live.flag)}`);
+      const running = startDeploy(live.project, { url: live.url, args: MAINTENANCE });
+      await atGate(live, running);
+      await cluster.stop("immediate");
+      await cluster.start();
+      const run = await running.ended;
+      expect(run.exitCode, run.stderr).toBe(5);
+      expect(run.stderr).toContain(LOWERED);
+      await expectOpen(live);
+    } finally {
+      await cluster.remove();
+    }
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "a health check calls an app that can't write unhealthy, and one that can healthy again",
   async () => {
     const live = await makeLive(await sharedCluster());
