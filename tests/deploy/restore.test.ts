@@ -5,6 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { listDeploys } from "../../lib/journal/deploys.ts";
+import { parseLines } from "../../lib/journal/lines.ts";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { openClient } from "../support/client.ts";
 import { type Cluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
@@ -296,6 +298,48 @@ describe("nothing is touched", () => {
     TIMEOUT_MS,
   );
 });
+
+test(
+  "others who are connected, and have written, don't keep a person from restoring in place",
+  async () => {
+    const live = await makeLive("plain");
+    const other = await openClient(cluster, live.database);
+    await other.run("INSERT INTO later VALUES (3)");
+    const run = await restore(live, "--yes-restore", live.database);
+    expect(run.exitCode, run.stderr).toBe(0);
+    expect(dumpDatabase(cluster, live.database)).toBe(live.before);
+    expect(await other.run("SELECT count(*) FROM orders")).toBe("100");
+    await other.end();
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "after a deploy that could not be undone: the command that it has printed, and the journal knows",
+  async () => {
+    const live = await makeLive("maker");
+    const before = dumpDatabase(cluster, live.database);
+    live.project.add("3_half", "DELETE FROM users WHERE id > 100; COMMIT; SELECT 1 / 0;");
+    const idle = await openClient(cluster, live.database);
+    const failed = await runDeploy(live.project, { url: live.url });
+    expect(failed.exitCode, failed.stderr).toBe(6);
+    await idle.end();
+    const [, words = ""] = /^ +deploy (restore .*)$/m.exec(failed.stderr) ?? [];
+    const run = await runDeploy(live.project, { url: live.url, args: words.split(" ") });
+    expect(run.exitCode, run.stderr).toBe(0);
+    expect(dumpDatabase(cluster, live.database)).toBe(before);
+    const lines = parseLines(readFileSync(join(live.project.backupDirectory, "journal.jsonl"), "utf8"));
+    expect(lines.slice(-2)).toMatchObject([
+      { step: "restored-by-hand", rung: "swap" },
+      { step: "ended", outcome: "restored", isFoundLater: true },
+    ]);
+    expect(listDeploys(lines).at(-1)?.end?.outcome).toBe("restored");
+    live.project.add("3_half", "DELETE FROM users WHERE id > 100;");
+    const next = await runDeploy(live.project, { url: live.url });
+    expect(next.exitCode, next.stderr).toBe(0);
+  },
+  TIMEOUT_MS,
+);
 
 describe("--into", () => {
   test(
