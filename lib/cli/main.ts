@@ -245,6 +245,8 @@ async function runRestoreByHand(settings: Settings, console: Console, messages: 
     return printResult(await runRestore(settings, context, hasTerminal() ? ask : undefined));
   } catch (error) {
     if (!hasChangedNothing(error)) throw error;
+    // What it was told to stop by is the reason, and not how its tools have ended.
+    if (signal.aborted) throw signal.reason;
     return console.stop(error, "untouched", EXIT_AS_BEFORE);
   }
 }

@@ -427,6 +427,27 @@ describe("cut off", () => {
   );
 });
 
+test.each(["maker", "plain"])(
+  "as %s: told to stop while it restores, it stops and leaves nothing",
+  async (user) => {
+    const live = await makeLive(user);
+    const present = dumpDatabase(cluster, live.database);
+    const args = ["restore", slowDump(live.database), "--yes-restore", live.database];
+    const running = startDeploy(live.project, { url: live.url, args });
+    await until("it restores", async () => {
+      const query = `SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '${live.database}%' AND query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()`;
+      return (await cluster.psql("postgres", query)) !== "0";
+    });
+    running.kill("SIGTERM");
+    const run = await running.ended;
+    expect(run.exitCode, run.stderr).toBe(143);
+    expect(run.stderr).toContain("   상태  데이터베이스는 변경되지 않았습니다.");
+    expect(dumpDatabase(cluster, live.database)).toBe(present);
+    expect(await findKept(live.database)).toEqual([]);
+  },
+  TIMEOUT_MS,
+);
+
 test(
   "on a terminal the database's name is asked for, and nothing else will do",
   async () => {
