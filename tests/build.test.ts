@@ -2,7 +2,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { cpSync, existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { parseProgramFormat } from "../lib/app/command.ts";
 import { binaryOptions } from "../scripts/support/bundle.ts";
+import { fetchPackage } from "../scripts/support/npm-package.ts";
 import { type Certificates, makeCertificates } from "./support/certificates.ts";
 import { type Cluster, startCluster, temporaryDirectory } from "./support/cluster.ts";
 import { makeProject, type Project } from "./support/project.ts";
@@ -181,6 +183,28 @@ test("the sums are those of the files, and dist/deploy is one of them", () => {
   expect([...sums.keys()]).toEqual(["deploy.js", "health-check.js", expect.stringMatching(/^prisma-safe-deploy-/)]);
   expect([...sums.values()]).toContain(sumOf("deploy"));
 });
+
+/** Bun would download the other runtime, and past npm's settings; a build behind a firewall must not depend on that. */
+test.skipIf(process.platform !== "linux" || process.getuid?.() !== 0)(
+  "once its runtime is here, a binary for another libc is made without a network",
+  async () => {
+    await fetchPackage(`@oven/bun-linux-x64-musl@${Bun.version}`);
+    const outdir = temporaryDirectory();
+    const command = [
+      process.execPath,
+      join(ROOT, "scripts/build.ts"),
+      "--target",
+      "linux-x64-musl",
+      "--outdir",
+      outdir,
+    ];
+    const environment = { PATH: process.env.PATH, HOME: outdir, BUN_INSTALL_CACHE_DIR: join(outdir, "cache") };
+    const built = Bun.spawnSync(["unshare", "--net", ...command], { env: environment });
+    expect(built.exitCode, built.stderr.toString()).toBe(0);
+    const head = await Bun.file(join(outdir, "prisma-safe-deploy-linux-x64-musl")).slice(0, 4096).bytes();
+    expect(parseProgramFormat(head, "/")).toEqual({ kind: "elf", loader: "/lib/ld-musl-x86_64.so.1" });
+  },
+);
 
 /** What is loaded at once costs every start, and a module of Node's costs more than all of ours. */
 test.each([
