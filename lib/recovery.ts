@@ -480,6 +480,9 @@ async function restoreDatabase(
   if (rows.length !== history.rows.length || differences.length > 0) {
     throw new DeployError("RESTORE_DIFFERS", { differences: ["_prisma_migrations", ...differences] });
   }
+  const { renewMark } = await import("./reuse.ts");
+  // It only saves the next try a backup.
+  await renewMark(session, settings.backupDirectory, point, ownWork(database, [session], point)).catch(() => {});
   return undefined;
 }
 

@@ -7,11 +7,13 @@ import { verifyBackup } from "./backup/verify.ts";
 import { listDeploys } from "./journal/deploys.ts";
 import { type JournalOwner, selectOwn } from "./journal/lines.ts";
 import { readJournal } from "./journal/store.ts";
+import { readFingerprint } from "./postgres/fingerprint.ts";
 import type { Session } from "./postgres/session.ts";
 import type { ClientTool } from "./postgres/tools.ts";
+import { readRow } from "./restore/evidence.ts";
 import type { Mark } from "./restore/mark.ts";
-import { readMarkFile } from "./restore/mark-file.ts";
-import { readTransactionsSince } from "./restore/proof.ts";
+import { readMarkFile, writeMarkFile } from "./restore/mark-file.ts";
+import { judgeProof, type OwnWork, readEvidence, readTransactionsSince } from "./restore/proof.ts";
 import { isUnchanged } from "./restore/unchanged.ts";
 
 export interface ReuseOptions {
@@ -57,4 +59,25 @@ export async function findReusable(
     return undefined;
   }
   return { backup, content: earlier.content };
+}
+
+/**
+ * After a restore in place the catalog is another one, and transactions of ours have committed: without this the next try
+ * would take a new backup of what this one holds. Nothing is written where it can't be proven that nobody else has written.
+ *
+ * @param session one of `own.sessions`
+ */
+export async function renewMark(
+  session: Session,
+  directory: string,
+  { mark, backup }: { readonly mark: Mark; readonly backup: Backup },
+  own: OwnWork,
+): Promise<void> {
+  const file = await readMarkFile(directory, backup.manifest.id);
+  if (file === undefined) return;
+  const { snapshot } = await readRow<{ snapshot: string }>(session, `SELECT pg_current_snapshot()::text AS "snapshot"`);
+  const fingerprint = await readFingerprint(session);
+  // Behind them, so that they are of what was restored.
+  const { proven } = judgeProof(mark, await readEvidence(session, mark, own), own);
+  if (proven !== undefined) await writeMarkFile(directory, { ...file, mark: { ...file.mark, snapshot, fingerprint } });
 }

@@ -37,9 +37,9 @@ interface Live {
   counts(): { attempts: number; backups: number };
 }
 
-async function makeLive(script = UNIQUE): Promise<Live> {
-  const database = await cluster.createDatabase();
-  const url = cluster.url(database);
+async function makeLive(script = UNIQUE, owner?: string): Promise<Live> {
+  const database = await cluster.createDatabase(owner === undefined ? {} : { owner });
+  const url = cluster.url(database, owner === undefined ? {} : { user: owner });
   const project = makeProject(BASE);
   expectStarted(await runDeploy(project, { url, args: APP }));
   project.add("2_unique", script);
@@ -144,6 +144,22 @@ test("a number that a failed attempt took from a sequence is no change", async (
   expectFailed(await live.run());
   expect(live.counts()).toEqual({ attempts: 3, backups: 2 });
   expect(dumpDatabase(cluster, live.database)).toBe(before);
+});
+
+test("what was restored in place is unchanged", async () => {
+  await cluster.psql("postgres", "CREATE ROLE plain_owner LOGIN");
+  const live = await makeLive("UPDATE users SET name = 'x';\nCOMMIT;\nSELECT 1 / 0;\n", "plain_owner");
+  for (let attempt = 1; attempt <= 3; attempt += 1) {
+    const run = await live.run("--retry");
+    expectFailed(run);
+    expect(run.stderr).toContain("✅ 백업에서 복원 완료");
+    expect(dumpDatabase(cluster, live.database)).toBe(live.before);
+    expect(live.counts()).toEqual({ attempts: attempt, backups: 1 });
+  }
+  await cluster.psql(live.database, "INSERT INTO users (name) VALUES ('acknowledged')");
+  expectFailed(await live.run("--retry"));
+  expect(live.counts()).toEqual({ attempts: 4, backups: 2 });
+  expect(await cluster.psql(live.database, "SELECT name FROM users WHERE id = 3")).toBe("acknowledged");
 });
 
 test.each([
