@@ -36,6 +36,14 @@ const FAILED = makeError("MIGRATION_FAILED");
 const KILLED = makeError("DEPLOY_INTERRUPTED");
 const path = "/b/backup.sql";
 
+const UNRESOLVED = makeEndStep({
+  kind: "unresolved",
+  failure: FAILED,
+  recoveryFailures: [],
+  backupPath: path,
+  instructions: [],
+});
+
 /** A deploy that has failed by a script at that second. */
 function fail(deploy: string, atSeconds: number, options: { migrations?: (typeof A)[]; applied?: string[] } = {}) {
   const { migrations = [A, B], applied = [] } = options;
@@ -140,6 +148,7 @@ describe("what has failed is tried again", () => {
   test.each<[string, JournalLine[], (typeof A)[]]>([
     ["nothing has failed", [], [A, B]],
     ["the last one has succeeded", [...fail("1", 1), ...succeed("2")], [A, B]],
+    ["a person was called since", [...fail("1", 1), ...write("2", [begun(), UNRESOLVED])], [A, B]],
     ["a script has changed", fail("1", 1), [A, { ...B, checksum: "b2" }]],
     ["one was added", fail("1", 1), [A, B, { name: "3_c", checksum: "cc" }]],
     ["one was taken away", fail("1", 1), [A]],
@@ -185,18 +194,11 @@ describe("what has failed is tried again", () => {
 describe("backups that are needed", () => {
   const needed = (...lines: JournalLine[][]) => listNeededBackups(listDeploys(lines.flat()));
   const end = (kind: "rolled-back" | "restored") => makeEndStep({ kind, failure: FAILED, backupPath: path });
-  const unresolved = makeEndStep({
-    kind: "unresolved",
-    failure: FAILED,
-    recoveryFailures: [],
-    backupPath: path,
-    instructions: [],
-  });
 
   test("those of unresolved and killed deploys, and of the last failure", () => {
     expect(
       needed(
-        write("1", [begun(), backedUp("b1"), unresolved]),
+        write("1", [begun(), backedUp("b1"), UNRESOLVED]),
         write("2", [begun(), backedUp("b2"), end("rolled-back")]),
         write("3", [begun(), backedUp("b3")]),
         write("4", [begun(), backedUp("b4"), end("restored")]),
@@ -205,14 +207,14 @@ describe("backups that are needed", () => {
   });
 
   test("none once a deploy has succeeded", () => {
-    expect(needed(write("1", [begun(), backedUp("b1"), unresolved]), succeed("2"))).toEqual([]);
+    expect(needed(write("1", [begun(), backedUp("b1"), UNRESOLVED]), succeed("2"))).toEqual([]);
   });
 
   test("a success of another database changes nothing", () => {
     const other = { ...OWNER, database: "shop" };
     const success = makeEndStep({ kind: "deployed", applied: [], backupPath: path });
     expect(
-      needed(write("1", [begun(), backedUp("b1"), unresolved]), write("2", [begun(), backedUp("b2"), success], other)),
+      needed(write("1", [begun(), backedUp("b1"), UNRESOLVED]), write("2", [begun(), backedUp("b2"), success], other)),
     ).toEqual(["b1"]);
   });
 });

@@ -165,8 +165,11 @@ export function decideRetry(
   for (const deploy of deploys.toReversed()) {
     // What was killed, or was refused before it tried, says nothing about the migrations.
     const { end } = deploy;
-    if (end === undefined || (end.outcome !== "deployed" && end.failure?.isRepeatable !== true)) continue;
-    if (end.outcome === "deployed" || !isSameList(listLeft(deploy, end), attempt)) break;
+    if (end === undefined) continue;
+    // Behind these two nothing is as it was: a person has been at work where one was called.
+    if (end.outcome === "deployed" || end.outcome === "unresolved") break;
+    if (end.failure?.isRepeatable !== true) continue;
+    if (!isSameList(listLeft(deploy, end), attempt)) break;
     failures += 1;
     last ??= end;
   }
