@@ -64,22 +64,31 @@ const PRESENT_SCHEMAS = ["public", "pg_catalog"];
 export async function restoreAside(options: AsideOptions): Promise<void> {
   await createEmpty(options);
   const database = besideDatabase(options.database, options.name);
-  const directory = await mkdtemp(join(dirname(options.backup.path), WORK_PREFIX));
   const session = await database.open("restore", { settings: { default_transaction_read_only: "off" } });
   try {
     await prepareSession(session);
     const early = await prepareContent(session, options);
-    const jobs = options.jobs ?? (await chooseJobs(session, options.backup.manifest));
-    const tool = await makeToolArguments(directory, early, { ...options, jobs });
-    const { progress } = options;
-    const growth = progress === undefined ? undefined : watchGrowth(session, "current_database()", progress);
-    await runTool(database, tool, { ...options, jobs }).finally(() => growth?.stop());
+    await fill(database, session, early, options);
     await script(session, "RESET search_path; ANALYZE; SET search_path = ''", "analyze");
     await verify(session, options);
     await carryProperties(session, options);
   } finally {
     await session.close();
-    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function fill(database: Database, session: Session, early: Early, options: AsideOptions): Promise<void> {
+  const { backup, progress } = options;
+  const needsList = backup.manifest.format === "custom" && early.extensions.length > 0;
+  const directory = needsList ? await mkdtemp(join(dirname(backup.path), WORK_PREFIX)) : undefined;
+  try {
+    const list = directory === undefined ? undefined : await writeList(directory, early, options);
+    const jobs = options.jobs ?? (await chooseJobs(session, backup.manifest));
+    const tool = makeToolArguments(list, { ...options, jobs });
+    const growth = progress === undefined ? undefined : watchGrowth(session, "current_database()", progress);
+    await runTool(database, tool, { ...options, jobs }).finally(() => growth?.stop());
+  } finally {
+    if (directory !== undefined) await rm(directory, { recursive: true, force: true });
   }
 }
 
@@ -165,18 +174,15 @@ function unquote(identifier: string): string {
   return identifier.startsWith('"') ? identifier.slice(1, -1).replaceAll('""', '"') : identifier;
 }
 
-async function makeToolArguments(
-  directory: string,
-  early: Early,
+function makeToolArguments(
+  list: string | undefined,
   options: AsideOptions & { readonly jobs: number },
-): Promise<{ tool: ClientTool; args: readonly string[] }> {
+): { readonly tool: ClientTool; readonly args: readonly string[] } {
   const { backup, tools, name, jobs } = options;
   if (backup.manifest.format === "plain") {
     const args = ["-X", "-q", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-f", backup.path];
     return { tool: tools.psql, args };
   }
-  if (tools.pgRestore === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: "pg_restore" });
-  const list = early.extensions.length === 0 ? undefined : await writeList(directory, early, tools.pgRestore, options);
   const args = [
     "--exit-on-error",
     `--jobs=${jobs}`,
@@ -185,15 +191,16 @@ async function makeToolArguments(
     "--",
     backup.path,
   ];
-  return { tool: tools.pgRestore, args };
+  return { tool: requireTool(tools.pgRestore), args };
 }
 
-async function writeList(
-  directory: string,
-  early: Early,
-  pgRestore: ClientTool,
-  { backup, signal }: AsideOptions,
-): Promise<string> {
+function requireTool(pgRestore: ClientTool | undefined): ClientTool {
+  if (pgRestore === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: "pg_restore" });
+  return pgRestore;
+}
+
+async function writeList(directory: string, early: Early, { backup, tools, signal }: AsideOptions): Promise<string> {
+  const pgRestore = requireTool(tools.pgRestore);
   const all = join(directory, "contents.all");
   const result = await run(
     { file: pgRestore.path, args: ["--list", `--file=${all}`, "--", backup.path], env: readOfflineEnvironment() },

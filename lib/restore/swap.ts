@@ -123,9 +123,10 @@ async function shutAtOnce(swap: Swap, properties: readonly string[], maintenance
   const shut = await beginSwap(await maintenance(), swap, { isShut: true }, (id) => recordTransaction(swap, id));
   await endBackends(await maintenance(), shut, await pidsOf(sessions));
   await prove(swap);
+  await restore(swap, properties, shut, await maintenance());
+  // Only now, since they hold the deploy lock, and another rung needs them where this one has failed.
   for (const session of sessions) await session.close();
   await waitUntilEmpty(await maintenance(), shut);
-  await restore(swap, properties, shut, await maintenance());
   return await replace(swap, shut, await maintenance());
 }
 

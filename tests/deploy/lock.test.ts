@@ -165,6 +165,30 @@ test(
 );
 
 test(
+  "who waits is no client of the database, so that the holder can still prove that he is alone",
+  async () => {
+    const live = await makeLive({ "1_users": USERS });
+    const { cluster, database, url, project } = live;
+    project.add("2_orders", "CREATE TABLE orders (id int);");
+    const holder = await openClient(cluster, database);
+    await holder.run(`SELECT pg_advisory_lock(${DEPLOY_LOCK})`);
+    const run = startDeploy(project, { url, args: APP });
+    await untilWaitingFor(holder.pid, run);
+    const clients = `SELECT count(*) FROM pg_stat_activity WHERE datname = '${database}' AND pid <> ${holder.pid}`;
+    await until("its session is gone", async () => (await cluster.psql("postgres", clients)) === "0");
+    // Servers before 14 don't count them.
+    const count = `SELECT to_jsonb(d) ->> 'sessions' FROM pg_stat_database AS d WHERE datname = '${database}'`;
+    const opened = await holder.run(count);
+    await Bun.sleep(1_500);
+    expect(await cluster.psql("postgres", clients)).toBe("0");
+    expect(await holder.run(count)).toBe(opened);
+    await holder.end();
+    expectStarted(await run.ended);
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "a start with nothing to do does not ask for the lock",
   async () => {
     const live = await makeLive({ "1_users": USERS });
