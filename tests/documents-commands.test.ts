@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { freePort } from "../scripts/support/private-cluster.ts";
 import { denoPermissions } from "./support/built-programs.ts";
 import { type Cluster, sharedCluster, temporaryDirectory } from "./support/cluster.ts";
-import { type Block, DOCUMENTS, readBlocks } from "./support/documents.ts";
+import { type Block, commandsOf, DOCUMENTS, readBlocks } from "./support/documents.ts";
 
 const ROOT = dirname(import.meta.dirname);
 const BLOCK_DEADLINE_MS = 300_000;
@@ -164,13 +164,6 @@ async function makeSandbox(): Promise<Sandbox> {
       PORT: String(await freePort()),
     },
   };
-}
-
-function commandsOf(text: string): string[] {
-  return text
-    .split("\n")
-    .map((line) => line.replace(/ +#.*$/u, "").trim())
-    .filter((line) => line !== "" && !line.startsWith("#"));
 }
 
 function placeOf({ path, line }: Block): string {

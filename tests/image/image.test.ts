@@ -9,9 +9,10 @@ import { chmodSync, cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { freePort } from "../../scripts/support/private-cluster.ts";
 import { type Cluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { commandsOf, readBlocks } from "../support/documents.ts";
 import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
 import { until } from "../support/project.ts";
-import { type Engine, startEngine } from "./engine.ts";
+import { type CommandResult, type Engine, startEngine } from "./engine.ts";
 import { makeStandin, STANDIN_CHANGES } from "./standin.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -217,7 +218,33 @@ describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in
     },
     TEST_MS,
   );
+
+  test(
+    "what the READMEs say to do in an image, and with its container",
+    async () => {
+      const { name, address } = await start([]);
+      await untilServing(name, address);
+      const blocks = ["README.md", "README.ko.md"].flatMap(readBlocks).filter(({ notes }) => notes[0] === "image");
+      const commands = new Set(blocks.flatMap(({ text }) => commandsOf(text)));
+      expect(commands.size).toBeGreaterThan(4);
+      for (const command of commands) {
+        const { exitCode, stdout, stderr } = await runDocumented(command.replace("<container>", name), name);
+        const said = exitCode === 0 ? "" : stdout + stderr;
+        expect({ command, exitCode, said }).toEqual({ command, exitCode: 0, said: "" });
+      }
+    },
+    TEST_MS,
+  );
 });
+
+/** One of Docker itself, one of Debian on this machine, and the others as root inside the container. */
+async function runDocumented(command: string, name: string): Promise<CommandResult> {
+  const [docker, ...words] = (command.match(/'[^']*'|\S+/g) ?? []).map((word) => word.replaceAll("'", ""));
+  if (docker === "docker") return await engine.tryDocker(...words);
+  if (docker !== "apt-get") return await engine.tryDocker("exec", "--user=0", name, "sh", "-c", command);
+  const { status, stdout, stderr } = spawnSync("bash", ["-c", command], { encoding: "utf8" });
+  return { exitCode: status, stdout, stderr };
+}
 
 const LIVE_CHECK = "--health-cmd=health-check --live";
 

@@ -41,3 +41,11 @@ export function readBlocks(path: string): Block[] {
   }
   return blocks;
 }
+
+/** The lines of a block without comments. */
+export function commandsOf(text: string): string[] {
+  return text
+    .split("\n")
+    .map((line) => line.replace(/ +#.*$/u, "").trim())
+    .filter((line) => line !== "" && !line.startsWith("#"));
+}
