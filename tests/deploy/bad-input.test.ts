@@ -350,7 +350,7 @@ testWith(
     const run = await runDeploy(project, { url, args: APP, through: listed.through, environment: { ROOM: "20m" } });
     expectRefused(run, { exitCode: 4, code: "BACKUP_NO_SPACE", shows: ["/backups"] });
     // The folder's content follows the deploy's own last line.
-    expect(run.stderr.split("\n").at(-2)).toBe("❌ 배포 실패. 수동 확인이 필요합니다.");
+    expect(run.stderr.split("\n").slice(-3)).toEqual(["❌ 배포 실패. 수동 확인이 필요합니다.", "journal.jsonl", ""]);
     expect(dumpDatabase(cluster, database)).toBe(before);
   },
   TIMEOUT_MS,
