@@ -369,6 +369,63 @@ test(
 );
 
 test(
+  "a replica that waits finishes what the one that is killed in its restore has left, and deploys",
+  async () => {
+    const live = await makeLive();
+    const { cluster, database, url, project } = live;
+    shut(live, 500);
+    const first = startDeploy(project, { url, args: APP });
+    await untilAtGate(live, first);
+    const second = startDeploy(project, { url, args: APP });
+    await until("the second waits", () => second.output().includes("다른 배포가 끝나기를 기다리는 중"));
+    project.add("2_half", GOOD);
+    first.kill("SIGKILL");
+    await first.ended;
+    open(live, 500);
+    const run = await second.ended;
+    expectStarted(run);
+    expect(run.stderr).toContain("중단된 복원을 취소했습니다.");
+    expect(await cluster.psql(database, "SELECT count(*) FROM gone, big WHERE body LIKE 'row %'")).toBe(String(ROWS));
+    expect(await cluster.psql(database, "SELECT count(*) FROM half")).toBe("0");
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a restore by hand that is killed leaves the door open and a copy: a start with nothing to do removes it first",
+  async () => {
+    const live = await makeLive();
+    const { cluster, database, url, project } = live;
+    await cluster.psql("postgres", `COMMENT ON DATABASE "${database}" IS 'ours'`);
+    project.add("2_half", GOOD);
+    expectStarted(await runDeploy(project, { url, args: APP }));
+    const content = dumpDatabase(cluster, database);
+    shut(live, 900);
+    const restoring = startDeploy(project, { url, args: ["restore", "latest", "--yes-restore", database] });
+    await untilAtGate(live, restoring);
+    restoring.kill("SIGKILL");
+    await restoring.ended;
+    expect(await listDatabases(live)).toEqual(["live", "live_restore_STAMP"]);
+    const comment = `SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = '${database}'`;
+    expect(await cluster.psql("postgres", comment)).toMatch(/^ours\n\[prisma-safe-deploy .*\]$/);
+    const status = await startElsewhere(live, ["status"]);
+    expect(status.exitCode, status.stderr).toBe(0);
+
+    const next = await startElsewhere(live);
+    expectStarted(next);
+    expect(next.stderr).toContain("중단된 복원을 취소했습니다.");
+    open(live, 900);
+    expect(await listDatabases(live)).toEqual(UNTOUCHED);
+    expect(await cluster.psql("postgres", comment)).toBe("ours");
+    expect(dumpDatabase(cluster, database)).toBe(content);
+    const quiet = await startElsewhere(live);
+    expectStarted(quiet);
+    expect(quiet.stderr).not.toContain("복원");
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "a client that commits all the time: --restore=always swaps, and every acknowledged write is in the one that is kept",
   async () => {
     const live = await makeLive();
