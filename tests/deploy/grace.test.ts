@@ -27,6 +27,7 @@ interface Live {
 interface Phase {
   readonly name: string;
   readonly pending: string;
+  readonly args?: readonly string[];
   /** Default: that of Docker. */
   readonly graceMs?: number;
   /** Brings about the moment, and answers when it has come. */
@@ -65,12 +66,14 @@ const PHASES: readonly Phase[] = [
     graceMs: KUBERNETES_GRACE_MS,
     reach: (live) => untilOurs(live, "wait_event = 'PgSleep'"),
   },
-  {
-    name: "during the restore, which comes to its end",
+  ...["swap", "in-place"].map((way) => ({
+    name: `during the restore (${way}), which comes to its end`,
     pending: "DROP TABLE users;\nCOMMIT;\nSELECT 1/0;",
+    args: ["--restore", way],
     graceMs: KUBERNETES_GRACE_MS,
-    reach: (_, running) => until("it is restored", () => running.output().includes("백업에서 복원을 시도합니다")),
-  },
+    reach: (_: Live, running: RunningDeploy) =>
+      until("it is restored", () => running.output().includes("백업에서 복원을 시도합니다")),
+  })),
 ];
 
 test.each(PHASES)("SIGTERM $name: it has ended within the grace of an orchestrator", async (phase) => {
@@ -81,7 +84,7 @@ test.each(PHASES)("SIGTERM $name: it has ended within the grace of an orchestrat
   expect((await runDeploy(project, live)).exitCode).toBe(0);
   project.add("2_next", phase.pending);
   const undo = await phase.arrange?.(live);
-  const running = startDeploy(project, { url: live.url, args: APP });
+  const running = startDeploy(project, { url: live.url, args: [...(phase.args ?? []), ...APP] });
   await phase.reach(live, running);
   await expectEndsInTime(running, phase.graceMs);
   await undo?.();

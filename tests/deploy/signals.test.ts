@@ -184,17 +184,20 @@ test(
   TIMEOUT_MS,
 );
 
-test(
-  "Ctrl-C while it is restored reaches everybody in the terminal, and not what restores",
-  async () => {
+test.each(["swap", "in-place"])(
+  "Ctrl-C while it is restored (%s) reaches everybody in the terminal, and not what restores",
+  async (way) => {
     const large = "INSERT INTO users SELECT n, repeat('x', 200) FROM generate_series(3, 200000) AS n;\n";
     const live = await makeLive({ "2_large": large });
     const { cluster, database, url, project } = live;
     expectStarted(await runDeploy(project, { url, args: APP }));
     const before = dumpDatabase(cluster, database);
     project.add("3_half", "DELETE FROM users WHERE id = 1;\nCOMMIT;\nSELECT 1/0;\n");
-    const running = startDeploy(project, { url, args: APP, isGroup: true });
-    await until("psql restores", async () => (await readOurs(live, "application_name LIKE '%psql'")) !== "");
+    const running = startDeploy(project, { url, args: ["--restore", way, ...APP], isGroup: true });
+    // Into a database of another name, where it is to be swapped.
+    const restoring = `SELECT count(*) FROM pg_stat_activity
+      WHERE datname LIKE '${database}%' AND application_name LIKE 'prisma-safe-deploy%psql'`;
+    await until("psql restores", async () => (await cluster.psql("postgres", restoring)) !== "0");
     process.kill(-running.pid, "SIGINT");
     const run = await running.ended;
     expect(run.exitCode, run.stderr).toBe(5);
