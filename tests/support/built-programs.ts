@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, symlinkSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
+import { findClientTool, isMusl } from "../../scripts/support/postgres-binaries.mjs";
 import { temporaryDirectory } from "./cluster.ts";
 import type { Project } from "./project.ts";
 import { findRuntimes, type Runtime } from "./runtimes.ts";
@@ -32,7 +32,7 @@ export async function makeWays(): Promise<Way[]> {
     ...runtimes.map((runtime) =>
       way(runtime.name, (program, project) => [...startRuntime(runtime, program, project), script(program)]),
     ),
-    way("binary for glibc", (program) => [join(dist, program)]),
+    way("binary for glibc", (program) => [join(dist, program)], findGlibcObstacle()),
     way(
       "binary for musl",
       (program, project) => [...enterMusl(project), join(dist, "musl", program)],
@@ -44,8 +44,11 @@ export async function makeWays(): Promise<Way[]> {
 /** `dist` with the scripts and the binaries for this machine and for musl, outside of the repository. */
 function build(): string {
   const scratch = temporaryDirectory();
-  const targets = [`linux-${process.arch}`, ...(findMuslObstacle() === undefined ? [MUSL_TARGET] : [])];
-  const args = targets.flatMap((target) => ["--target", target]);
+  const targets = [
+    ...(findGlibcObstacle() === undefined ? [`linux-${process.arch}`] : []),
+    ...(findMuslObstacle() === undefined ? [MUSL_TARGET] : []),
+  ];
+  const args = targets.length === 0 ? ["--scripts"] : targets.flatMap((target) => ["--target", target]);
   const { status, stderr } = spawnSync(
     process.execPath,
     [join(ROOT, "scripts/build.ts"), "--outdir", scratch, ...args],
@@ -74,6 +77,10 @@ export function denoPermissions(program: Program, project: Pick<Project, "direct
     "--allow-sys=uid,gid,statfs",
     "--allow-run",
   ];
+}
+
+function findGlibcObstacle(): string | undefined {
+  return process.platform !== "linux" || isMusl() ? "it is for Linux with glibc" : undefined;
 }
 
 const MUSL_TARGET = "linux-x64-musl";
