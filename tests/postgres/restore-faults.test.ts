@@ -1,0 +1,297 @@
+/**
+ * The restore in place while its client, its backend or its server is killed, its network breaks or a disk fills up: at a
+ * tenth, at half and at nine tenths of the rows, and while the keys are built. Afterwards the database is exactly as the
+ * failed deploy left it, and the same restore can be done.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { spawnSync } from "node:child_process";
+import { chmodSync, cpSync, readdirSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { DeployError } from "../../lib/errors.ts";
+import type { Session } from "../../lib/postgres/session.ts";
+import { type Cluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { beginDeploy, createRoles, type Deploy, openDatabase, readState } from "../support/restore.ts";
+import { startTcpProxy } from "../support/tcp-proxy.ts";
+
+const DEADLINE_MS = 180_000;
+const DURING = { during: "test", deadlineMs: 60_000 };
+const ROWS = 200;
+const PLACES = { "a tenth": 20, half: 100, "nine tenths": 180, "the keys": 999 } as const;
+type Place = keyof typeof PLACES;
+
+let cluster: Cluster;
+
+beforeAll(async () => {
+  // What a crash must not lose is to be on the disk.
+  cluster = await startCluster({ settings: { autovacuum: "off", work_mem: "64MB" }, tcp: true, fsync: true });
+  await createRoles(cluster);
+}, DEADLINE_MS);
+
+afterAll(async () => await cluster.remove());
+
+/** A check and an index whose functions wait at certain rows for whoever holds the lock of that number. */
+async function createGated(tablespace?: string): Promise<string> {
+  const name = await cluster.createDatabase({ owner: "app_owner" });
+  if (tablespace !== undefined) await cluster.psql("postgres", `ALTER DATABASE ${name} SET TABLESPACE ${tablespace}`);
+  await cluster.psql(
+    name,
+    `SET ROLE app_owner; CREATE SCHEMA app;
+     CREATE FUNCTION app.gate(x int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
+       BEGIN IF x IN (20, 100, 180) THEN PERFORM pg_advisory_xact_lock_shared(x); END IF; RETURN true; END $$;
+     CREATE FUNCTION app.key_gate(x int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+       BEGIN IF x = 100 THEN PERFORM pg_advisory_xact_lock_shared(999); END IF; RETURN x; END $$;
+     CREATE TABLE app.gated(id int PRIMARY KEY CHECK (app.gate(id)), note text);
+     INSERT INTO app.gated SELECT g, md5(g::text) FROM generate_series(1, ${ROWS}) g;
+     CREATE INDEX gated_key ON app.gated(app.key_gate(id));
+     CREATE TABLE app.parts(id int REFERENCES app.gated); INSERT INTO app.parts SELECT id FROM app.gated`,
+  );
+  return name;
+}
+
+interface Failed extends Deploy {
+  readonly before: string;
+  readonly failed: string;
+}
+
+async function fail(name: string, format: "plain" | "custom", on: Cluster = cluster): Promise<Failed> {
+  const before = await readState(cluster, name);
+  const deploy = await beginDeploy(on, name, { user: "app_owner", format });
+  await deploy.migrate("ALTER TABLE app.gated DROP COLUMN note; DELETE FROM app.parts; CREATE TABLE app.added(a int)");
+  const failed = await readState(cluster, name);
+  expect(failed).not.toBe(before);
+  return { ...deploy, before, failed };
+}
+
+async function expectUntouched({ name, failed, backup }: Failed): Promise<void> {
+  expect((await readState(cluster, name)).split("\n")).toEqual(failed.split("\n"));
+  expect(readdirSync(dirname(backup.path)).filter((entry) => entry.startsWith(".restore"))).toEqual([]);
+}
+
+async function expectRestored({ name, before }: Failed): Promise<void> {
+  expect((await readState(cluster, name)).split("\n")).toEqual(before.split("\n"));
+}
+
+/** The restore runs until it waits at the place; then the fault comes. @returns what it says */
+async function restoreUntil(deploy: Failed, place: Place, fault: () => Promise<void>): Promise<DeployError> {
+  const holder = await openDatabase(cluster, deploy.name).open("holder");
+  await holder.query(`SELECT pg_advisory_lock(${PLACES[place]})`, DURING);
+  const restoring = deploy.restore({ lockTimeoutMs: DEADLINE_MS }).then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  await waitFor(async () => (await findWaiting(deploy)) !== "");
+  await fault();
+  const error = await restoring;
+  await holder.close();
+  if (!(error instanceof DeployError)) throw new Error(`expected a failed restore, got ${String(error)}`);
+  return error;
+}
+
+/** The number of the backend that restores and waits at its gate. */
+async function findWaiting({ name }: Deploy): Promise<string> {
+  return await cluster.psql(
+    "postgres",
+    `SELECT pid FROM pg_stat_activity WHERE datname = '${name}' AND wait_event = 'advisory' AND application_name LIKE '%psql'`,
+  );
+}
+
+async function waitFor(isTrue: () => Promise<boolean> | boolean): Promise<void> {
+  const deadline = performance.now() + 90_000;
+  while (!(await isTrue())) {
+    if (performance.now() > deadline) throw new Error("it did not happen in time");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+async function answers(): Promise<boolean> {
+  return await cluster.psql("postgres", "SELECT 1").then(
+    () => true,
+    () => false,
+  );
+}
+
+async function restoreAgain(deploy: Failed): Promise<void> {
+  const session: Session = deploy.session.isOpen ? deploy.session : await deploy.database.open("deploy");
+  const own = { transactionIds: deploy.transactionIds, sessions: [session], areSessionsCounted: true };
+  await deploy.restore({ own });
+  await expectRestored(deploy);
+  await session.close();
+}
+
+/** A server that has crashed may have forgotten what it had given out, and proves nothing any more. */
+async function expectNotProven(deploy: Failed): Promise<void> {
+  const session = await deploy.database.open("deploy");
+  const own = { transactionIds: deploy.transactionIds, sessions: [session], areSessionsCounted: true };
+  const error = await deploy.restore({ own }).catch((cause: unknown) => cause);
+  expect(error).toMatchObject({ code: "RESTORE_NOT_PROVEN" });
+  expect((error as DeployError<"RESTORE_NOT_PROVEN">).fields.reasons).toContain("statistics-reset");
+  await session.close();
+  await expectUntouched(deploy);
+}
+
+const places = Object.keys(PLACES) as Place[];
+const formats = ["plain", "custom"] as const;
+const everywhere = places.flatMap((place, index) => [[place, formats[index % 2] ?? "plain"] as const]);
+
+describe("killed", () => {
+  test.each(everywhere)(
+    "psql, at %s (%s)",
+    async (place, format) => {
+      const deploy = await fail(await createGated(), format);
+      const error = await restoreUntil(deploy, place, async () => {
+        process.kill(findPsql(deploy), "SIGKILL");
+      });
+      expect(error.code).toBe("RESTORE_FAILED");
+      await expectUntouched(deploy);
+      await restoreAgain(deploy);
+    },
+    DEADLINE_MS,
+  );
+
+  test.each(everywhere)(
+    "its backend, at %s (%s)",
+    async (place, format) => {
+      const deploy = await fail(await createGated(), format);
+      const error = await restoreUntil(deploy, place, async () => {
+        process.kill(Number(await findWaiting(deploy)), "SIGKILL");
+        await waitFor(answers);
+      });
+      expect(error.code).toBe("RESTORE_FAILED");
+      await expectUntouched(deploy);
+      await expectNotProven(deploy);
+    },
+    DEADLINE_MS,
+  );
+
+  test.each(everywhere)(
+    "the server, at %s (%s)",
+    async (place, format) => {
+      const deploy = await fail(await createGated(), format);
+      const error = await restoreUntil(deploy, place, async () => {
+        process.kill(cluster.pid ?? 0, "SIGKILL");
+        await waitFor(() => cluster.pid === undefined);
+        // Its children end when they notice, and until then the new one is refused.
+        await cluster.start();
+      });
+      expect(error.code).toBe("RESTORE_FAILED");
+      await expectUntouched(deploy);
+      await expectNotProven(deploy);
+    },
+    DEADLINE_MS,
+  );
+});
+
+/** The psql of this restore, among all processes. */
+function findPsql({ backup }: Deploy): number {
+  for (const pid of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
+      if (command.includes(dirname(backup.path)) && command.includes("begin.sql")) return Number(pid);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  throw new Error("psql was not found");
+}
+
+test.each(everywhere)(
+  "the connection is lost, at %s (%s)",
+  async (place, format) => {
+    const proxy = await startTcpProxy({ host: cluster.host, port: cluster.port });
+    try {
+      const url: Cluster["url"] = (...args) => cluster.url(...args).replace(`:${cluster.port}/`, `:${proxy.port}/`);
+      const deploy = await fail(await createGated(), format, { ...cluster, url });
+      const error = await restoreUntil(deploy, place, async () => proxy.resetConnections());
+      expect(error.code).toBe("RESTORE_FAILED");
+      await expectUntouched(deploy);
+      await restoreAgain(deploy);
+    } finally {
+      await proxy.close();
+    }
+  },
+  DEADLINE_MS,
+);
+
+/** On a tiny file system of its own, which only root may mount. */
+async function onTinyDisk(size: string, act: (directory: string) => Promise<void>): Promise<void> {
+  const directory = join(temporaryDirectory(), "disk");
+  spawnSync("mkdir", [directory]);
+  chmodSync(dirname(directory), 0o755);
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", directory]);
+  if (mounted.status !== 0) {
+    console.warn("restore-faults.test.ts: a full disk is skipped, a tiny file system can't be mounted here");
+    return;
+  }
+  try {
+    await act(directory);
+  } finally {
+    spawnSync("umount", [directory]);
+  }
+}
+
+const BIG = "INSERT INTO app.gated SELECT g, repeat(md5(g::text), 30) FROM generate_series(1001, 10000) g";
+
+test.each(formats)(
+  "the server's disk is full: nothing is lost, and with more room it works (%s)",
+  async (format) => {
+    await onTinyDisk("22m", async (directory) => {
+      spawnSync("chown", [String(readOwner()), directory]);
+      await cluster.psql("postgres", `CREATE TABLESPACE tiny_${format} LOCATION '${directory}'`);
+      const name = await createGated(`tiny_${format}`);
+      await cluster.psql(name, BIG);
+      const deploy = await fail(name, format);
+      const error = await deploy.restore().catch((cause: unknown) => cause);
+      expect(error).toMatchObject({ code: "RESTORE_FAILED", fields: { output: expect.stringContaining("53100") } });
+      await expectUntouched(deploy);
+      spawnSync("mount", ["-o", "remount,size=200m", directory]);
+      await restoreAgain(deploy);
+      await cluster.psql("postgres", `DROP DATABASE ${name} WITH (FORCE)`);
+      await cluster.psql("postgres", `DROP TABLESPACE tiny_${format}`);
+    });
+  },
+  DEADLINE_MS,
+);
+
+/** The account that the server runs as. */
+function readOwner(): string {
+  return spawnSync("stat", ["-c", "%u", join(cluster.directory, "data")], { encoding: "utf8" }).stdout.trim();
+}
+
+test(
+  "the disk of the backups is full: an archive is unpacked there, and nothing was touched yet",
+  async () => {
+    await onTinyDisk("6m", async (directory) => {
+      const name = await createGated();
+      await cluster.psql(name, BIG);
+      const deploy = await fail(name, "custom");
+      cpSync(dirname(deploy.backup.path), directory, { recursive: true });
+      const path = join(directory, deploy.backup.manifest.file);
+      const error = await deploy
+        .restore({ backup: { path, manifest: deploy.backup.manifest } })
+        .catch((cause) => cause);
+      expect(error).toMatchObject({ code: "RESTORE_FAILED", fields: { tool: "pg_restore" } });
+      expect(readdirSync(directory).filter((entry) => entry.startsWith(".restore"))).toEqual([]);
+      await expectUntouched(deploy);
+      await restoreAgain(deploy);
+    });
+  },
+  DEADLINE_MS,
+);
+
+test(
+  "a dump that can't be read in, since a check looks at another table: nothing is lost",
+  async () => {
+    const name = await createGated();
+    await cluster.psql(
+      name,
+      `SET ROLE app_owner; CREATE TABLE app.zz_names(name text); INSERT INTO app.zz_names VALUES ('a');
+       CREATE FUNCTION app.is_known(t text) RETURNS bool LANGUAGE sql STABLE AS 'select exists (select from app.zz_names where name = t)';
+       CREATE TABLE app.aa_items(name text CHECK (app.is_known(name))); INSERT INTO app.aa_items VALUES ('a')`,
+    );
+    const deploy = await fail(name, "plain");
+    const error = await deploy.restore().catch((cause: unknown) => cause);
+    expect(error).toMatchObject({ code: "RESTORE_FAILED", fields: { output: expect.stringContaining("23514") } });
+    await expectUntouched(deploy);
+  },
+  DEADLINE_MS,
+);
