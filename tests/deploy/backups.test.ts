@@ -270,6 +270,41 @@ test.each([
   TIMEOUT_MS,
 );
 
+test(
+  "a folder without room: told before anything is begun, with what there is and what is needed",
+  async () => {
+    const { project, url, database } = await makeWorld();
+    await cluster.psql(
+      database,
+      `CREATE TABLE wide AS SELECT g, repeat(md5(g::text), 20) AS t FROM generate_series(1, 6000) g;
+       CREATE INDEX ON wide (t); CREATE INDEX ON wide (t, g)`,
+    );
+    const directory = temporaryDirectory();
+    const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=3m", "tmpfs", directory]);
+    if (mounted.status !== 0) return console.warn("backups.test.ts: skipped, a tiny file system can't be mounted here");
+    try {
+      project.add("20240202000000_next", "CREATE TABLE next ();");
+      const environment = { BACKUP_DIR: directory };
+      for (const args of [[], ["plan"], ["backup"]]) {
+        const run = await runDeploy(project, { url, args: [...args, "--lang", "en"], environment });
+        expect(run.exitCode, run.stderr).toBe(4);
+        expect(run.stderr).toContain("BACKUP_NO_SPACE");
+        expect(run.stderr).toMatch(/\(3\.1 MB left, 5\.\d MB needed\)/);
+        expect(readdirSync(directory)).toEqual([]);
+      }
+      // Indexes are in no dump: with room for the rows it goes well, and compressed in half of that.
+      spawnSync("mount", ["-o", "remount,size=4m", directory]);
+      const taken = await runDeploy(project, { url, args: ["backup", "--backup-format", "custom"], environment });
+      expect(taken.exitCode, taken.stderr).toBe(0);
+      spawnSync("mount", ["-o", "remount,size=16m", directory]);
+      expect((await runDeploy(project, { url, environment })).exitCode).toBe(0);
+    } finally {
+      spawnSync("umount", [directory]);
+    }
+  },
+  TIMEOUT_MS,
+);
+
 describe("backups", () => {
   test(
     "lists what there is without a database, in both languages and as JSON",
