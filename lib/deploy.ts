@@ -115,7 +115,7 @@ export interface Interrupted<Backup extends TakenBackup = TakenBackup> {
     | { readonly kind: "half" };
   /** That it was killed, for the ladder. */
   readonly failure: MigrateFailure;
-  /** Undefined where there is none, or none any more. */
+  /** Undefined where there is none, or none any more, or not the mark that belongs to it. */
   readonly backup: Backup | undefined;
 }
 
@@ -186,27 +186,36 @@ async function noteEnd(end: DeployEnd, operations: Operations, tell: Report): Pr
 async function finishInterrupted(operations: Operations, tell: Report): Promise<Outcome | undefined> {
   const interrupted = await operations.findInterrupted();
   if (interrupted === undefined) return undefined;
+  const { kind: remains } = interrupted.remains;
+  if (remains === "untouched") {
+    tell({ kind: "rolled-back", transactionId: undefined });
+    await noteEnd({ kind: "stopped", error: interrupted.failure.error }, operations, tell);
+    return undefined;
+  }
   const outcome = await settleInterrupted(interrupted, operations, tell);
-  await noteEnd(outcome ?? { kind: "stopped", error: interrupted.failure.error }, operations, tell);
-  if (outcome?.kind === "unresolved") return outcome;
+  await noteEnd(outcome, operations, tell);
+  // Without a backup to go back to, the plan says best what is the matter.
+  if (outcome.kind === "unresolved") return interrupted.backup === undefined ? undefined : outcome;
   // Where a restored database has taken the place of the failed one, the lock went with that.
-  if (outcome?.kind === "restored") await operations.takeLock();
+  if (outcome.kind === "restored") await operations.takeLock();
   return undefined;
 }
 
-/** @returns undefined where nothing was changed, and where nothing can be undone: then the plan says what is the matter */
 async function settleInterrupted(
   { pending, remains, failure, backup }: Interrupted,
   operations: Operations,
   tell: Report,
-): Promise<Outcome | undefined> {
-  if (remains.kind === "untouched") tell({ kind: "rolled-back", transactionId: undefined });
-  if (remains.kind === "untouched" || backup === undefined) return undefined;
+): Promise<Outcome> {
+  const taken = backup ?? { path: "" };
+  if (remains.kind === "whole" && remains.isRestored) {
+    tell({ kind: "interrupted-restored", backupPath: taken.path });
+    return { kind: "restored", failure: failure.error, backupPath: taken.path };
+  }
+  if (remains.kind === "whole") return stopClean(failure, remains.applied, pending, taken, tell);
   // A kill is no failure of a migration: what is applied whole stays, and the rest is applied now.
-  if (remains.kind === "half") return await recover(failure, "stop", pending, backup, operations, tell);
-  if (!remains.isRestored) return stopClean(failure, remains.applied, pending, backup, tell);
-  tell({ kind: "interrupted-restored", backupPath: backup.path });
-  return { kind: "restored", failure: failure.error, backupPath: backup.path };
+  if (backup !== undefined) return await recover(failure, "stop", pending, backup, operations, tell);
+  const { error } = failure;
+  return { kind: "unresolved", failure: error, recoveryFailures: [], backupPath: taken.path, instructions: [] };
 }
 
 /** What was seen before the lock may have been a migration of the holder at work: only now is anything decided. */

@@ -80,7 +80,7 @@ export async function findInterrupted(
   };
   const judged = judgeInterrupted(before.rows, after.rows, pending, (row) => isRowOf(deploy, row));
   const rows = await finishScript(session, deploy, judged, after, { ...settings, now });
-  const interrupted = await describe(session, deploy, rows, own, backup);
+  const interrupted = await describe(session, deploy, rows, point);
   return { interrupted, journal, failure: deploy.failure, point, before };
 }
 
@@ -157,19 +157,18 @@ async function describe(
   session: Session,
   deploy: JournaledDeploy,
   rows: InterruptedRows,
-  file: MarkFile | undefined,
-  backup: Backup | undefined,
+  point: RecoveryPoint | undefined,
 ): Promise<Interrupted<Backup>> {
   const pending = deploy.migrations.map(({ name }) => name);
   const error = new DeployError("DEPLOY_INTERRUPTED", {
     startedAt: deploy.startedAt,
     migration: rows.kind === "half" ? rows.row.name : undefined,
   });
-  const found = { pending, backup, failure: makeFailure(deploy, rows, error) };
+  const found = { pending, backup: point?.backup, failure: makeFailure(deploy, rows, error) };
   if (!deploy.isMigrating) return { ...found, remains: { kind: "untouched" } };
   if (rows.kind !== "whole") return { ...found, remains: { kind: "half" } };
-  const mayBeRestored = deploy.isRestoring && rows.applied.length === 0 && file !== undefined;
-  const isRestored = mayBeRestored && (await isContentOf(session, file.mark));
+  const mayBeRestored = deploy.isRestoring && rows.applied.length === 0 && point !== undefined;
+  const isRestored = mayBeRestored && (await isContentOf(session, point.mark));
   return { ...found, remains: { kind: "whole", applied: rows.applied, isRestored } };
 }
 

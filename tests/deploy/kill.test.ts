@@ -55,14 +55,18 @@ async function killAtGate(live: Live): Promise<void> {
   const { cluster, database, url, project } = live;
   const running = startDeploy(project, { url, args: APP });
   await until("the script stands at the gate", async () => (await readAtGate(cluster, database)) !== "");
-  // Of a session that was opened after the mark, and has to be told from a stranger's.
+  await untilWatched(live);
+  running.kill("SIGKILL");
+  expect((await running.ended).signal).toBe("SIGKILL");
+  await untilNoneOfOurs(live);
+}
+
+/** Until then it opens a session after the mark, which has to be told from a stranger's: its number is on the disk. */
+async function untilWatched(live: Live): Promise<void> {
   await until("there is a second line about sessions", () => {
     const lines = readLines(live);
     return lines.filter(({ deploy, step }) => deploy === lines.at(-1)?.deploy && step === "sessions").length > 1;
   });
-  running.kill("SIGKILL");
-  expect((await running.ended).signal).toBe("SIGKILL");
-  await untilNoneOfOurs(live);
 }
 
 async function untilNoneOfOurs({ cluster, database }: Live): Promise<void> {
@@ -134,11 +138,17 @@ test("behind a part that is committed: restored by the next one, which then appl
   await cluster.remove();
 });
 
-test("the same without the journal: refused as what it is, and nothing is touched", async () => {
+test.each([
+  ["the journal", /^journal\.jsonl$/, undefined],
+  ["the mark", /\.mark\.json$/, "unresolved later"],
+  ["the backup", /^backup_[\d_]+\.json$/, "unresolved later"],
+] as const)("the same without %s: refused as what it is, and nothing is touched", async (_, missing, end) => {
   const live = await makeLive(HALF);
   const { cluster, database, url, project } = live;
   await killAtGate(live);
-  rmSync(join(project.backupDirectory, "journal.jsonl"));
+  for (const name of readdirSync(project.backupDirectory).filter((file) => missing.test(file))) {
+    rmSync(join(project.backupDirectory, name));
+  }
   const before = dumpDatabase(cluster, database);
   const run = await runDeploy(project, { url, args: APP });
   expect(run.exitCode, run.stderr).toBe(3);
@@ -149,6 +159,7 @@ test("the same without the journal: refused as what it is, and nothing is touche
   const status = await runDeploy(project, { url, args: ["status", "--json"] });
   expect(status.exitCode).toBe(3);
   expect(JSON.parse(status.stdout)).toMatchObject({ state: "blocked", failed: ["2_half"], running: [] });
+  if (end !== undefined) expect(readEnds(live)).toEqual([end]);
   await cluster.remove();
 });
 
@@ -315,6 +326,7 @@ test("in a script with CONCURRENTLY beside others: restored, since nobody can te
   const running = startDeploy(project, { url, args: APP });
   const building = `SELECT pid FROM pg_stat_activity WHERE datname = '${database}' AND wait_event = 'PgSleep'`;
   await until("the index is built", async () => (await cluster.psql("postgres", building)) !== "");
+  await untilWatched(live);
   running.kill("SIGKILL");
   expect((await running.ended).signal).toBe("SIGKILL");
   await untilNoneOfOurs(live);
