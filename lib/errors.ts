@@ -171,7 +171,13 @@ export interface ErrorFields {
   PRISMA_CLI_NOT_FOUND: { directory: string };
   RIGHTS_MISSING: { reason: string };
   /** `--maintenance` is for the owner of the database. */
-  FENCE_DENIED: { database: string; owner: string; user: string };
+  FENCE_DENIED: {
+    database: string;
+    owner: string;
+    user: string;
+    /** A killed deploy has left a fence, which this role may not lift. */
+    isLeft: boolean;
+  };
   /** Of a restore by hand. */
   RESTORE_IMPOSSIBLE: { reasons: readonly RestoreReason[] };
   RESTORE_TARGET_EXISTS: { database: string };

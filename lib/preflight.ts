@@ -71,7 +71,7 @@ async function otherFolderWarnings({ migrationsDirectory: path }: OperationSetti
 async function requireFenceRights(session: Session): Promise<void> {
   const { readFenceRights } = await import("./restore/fence.ts");
   const { isAllowed, ...fields } = await readFenceRights(session);
-  if (!isAllowed) throw new DeployError("FENCE_DENIED", fields);
+  if (!isAllowed) throw new DeployError("FENCE_DENIED", { ...fields, isLeft: false });
 }
 
 /** What is shown of the segments: none with Prisma's engine, which commits as it likes. */

@@ -433,10 +433,12 @@ export const en: Messages = {
       summary: `Rights missing: ${reason}`,
       next: ["Check the role of DATABASE_URL."],
     }),
-    FENCE_DENIED: ({ database, owner, user }) => ({
-      summary: `No right to shut writers out: database ${database}, owner ${owner}, role ${user}`,
+    FENCE_DENIED: ({ database, owner, user, isLeft }) => ({
+      summary: `No right to ${isLeft ? "let writers in again whom a killed deploy has shut out" : "shut writers out"}: database ${database}, owner ${owner}, role ${user}`,
       next: [
-        "Deploy as the owner of the database, or without --maintenance.",
+        isLeft
+          ? "Deploy once as the owner of the database, which lets them in even where nothing is pending."
+          : "Deploy as the owner of the database, or without --maintenance.",
         `To change the owner: ALTER DATABASE "${database}" OWNER TO "${user}"`,
       ],
     }),

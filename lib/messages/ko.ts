@@ -416,10 +416,12 @@ export const ko: Messages = {
       summary: `권한 부족: ${reason}`,
       next: ["DATABASE_URL의 역할을 확인하십시오."],
     }),
-    FENCE_DENIED: ({ database, owner, user }) => ({
-      summary: `유지보수 모드를 쓸 권한 없음: 데이터베이스 ${database}, 소유자 ${owner}, 접속한 역할 ${user}`,
+    FENCE_DENIED: ({ database, owner, user, isLeft }) => ({
+      summary: `${isLeft ? "중단된 배포가 막아 둔 쓰기를 다시 허용할" : "유지보수 모드를 쓸"} 권한 없음: 데이터베이스 ${database}, 소유자 ${owner}, 접속한 역할 ${user}`,
       next: [
-        "데이터베이스 소유자로 배포하거나, --maintenance 없이 배포하십시오.",
+        isLeft
+          ? "데이터베이스 소유자로 한 번 배포하십시오. 마이그레이션이 없어도 됩니다."
+          : "데이터베이스 소유자로 배포하거나, --maintenance 없이 배포하십시오.",
         `소유자를 바꾸려면: ALTER DATABASE "${database}" OWNER TO "${user}"`,
       ],
     }),

@@ -6,10 +6,11 @@
  * itself in the same transaction, see `postgres/fence-mark.ts`, and the next start lifts what a killed deploy has left.
  */
 import { randomBytes } from "node:crypto";
+import { DeployError } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { DATABASE_ENTRIES, FENCE_EXPRESSION, FENCE_WORDS, FENCED_NAMES, readFenceId } from "../postgres/fence-mark.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
-import type { Session } from "../postgres/session.ts";
+import { ServerError, type Session } from "../postgres/session.ts";
 import { prepareSession } from "./evidence.ts";
 
 export interface RaisedFence {
@@ -63,7 +64,7 @@ export async function readFenceRights(session: Session): Promise<FenceRights> {
  * Shuts writers out, and returns when those that could be ended have ended.
  *
  * @param id of letters, digits and "_"
- * @throws what the session throws; the fence may stand then, or not
+ * @throws STATEMENT_FAILED or what the session throws: the fence may stand then, or not
  */
 export async function raiseFence(database: Database, id: string): Promise<RaisedFence> {
   database.passFence();
@@ -78,13 +79,15 @@ export async function raiseFence(database: Database, id: string): Promise<Raised
  * Lets writers in again: the settings are as they were before the fence. Another fence than the one of that id is left.
  *
  * @returns undefined where there was nothing to lift
- * @throws what the session throws; the fence may stand then, or not
+ * @throws FENCE_DENIED; STATEMENT_FAILED or what the session throws: the fence may stand then, or not
  */
 export async function lowerFence(database: Database, id: string): Promise<LoweredFence | undefined> {
   database.passFence();
   return await withSession(database, async (session) => {
     const found = await readFence(session);
     if (found !== id) return undefined;
+    const { isAllowed, ...fields } = await readFenceRights(session);
+    if (!isAllowed) throw new DeployError("FENCE_DENIED", { ...fields, isLeft: true });
     await runTransaction(session, LOWER_BLOCK);
     const { ended } = await endOthers(session);
     return { id, ended };
@@ -118,8 +121,13 @@ async function withSession<Result>(database: Database, act: (session: Session) =
 
 /** Nothing of it holds where any of it fails. The fence itself makes transactions read-only that do not say otherwise. */
 async function runTransaction(session: Session, block: string): Promise<void> {
-  const options = { during: "change the fence", deadlineMs: DEADLINE_MS };
-  await session.script(`BEGIN READ WRITE;\n${block};\nCOMMIT`, options);
+  const during = "change the fence";
+  try {
+    await session.script(`BEGIN READ WRITE;\n${block};\nCOMMIT`, { during, deadlineMs: DEADLINE_MS });
+  } catch (cause) {
+    if (!(cause instanceof ServerError)) throw cause;
+    throw new DeployError("STATEMENT_FAILED", { during, server: cause.server }, { cause });
+  }
 }
 
 function makeRaiseBlock(id: string): string {

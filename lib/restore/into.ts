@@ -5,12 +5,12 @@
 import type { Manifest } from "../backup/manifest.ts";
 import { DeployError } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
-import { quoteIdentifier } from "../postgres/identifier.ts";
+import { quoteIdentifier, quoteLiteral } from "../postgres/identifier.ts";
 import { openMaintenance } from "../postgres/maintenance.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import type { ClientTool } from "../postgres/tools.ts";
 import { restoreAside } from "./aside.ts";
-import { makeAsideName, stampOf } from "./aside-name.ts";
+import { makeAsideName, makeAsidePattern, stampOf } from "./aside-name.ts";
 import { readRow } from "./evidence.ts";
 import { PROPERTIES_QUERY } from "./properties.ts";
 import { readDatabase } from "./swap-steps.ts";
@@ -40,7 +40,7 @@ export async function restoreInto(options: IntoOptions): Promise<void> {
   if (maintenance === undefined) throw new DeployError("RESTORE_IMPOSSIBLE", { reasons: ["no-maintenance-database"] });
   try {
     const scratch = makeAsideName(name, "restore", stampOf(backup.manifest.id));
-    await dropLeft(maintenance, scratch);
+    await dropLeft(maintenance, name, scratch);
     const { text } = await readRow<{ text: string }>(
       session,
       `SELECT "properties"::text AS "text" FROM (${PROPERTIES_QUERY}) AS x`,
@@ -60,23 +60,32 @@ export async function restoreInto(options: IntoOptions): Promise<void> {
   }
 }
 
-/** What a killed restore has left half, by the trace that it has put on it. */
-async function dropLeft(maintenance: Session, scratch: string): Promise<void> {
-  const row = await readDatabase(maintenance, scratch);
-  if (row === undefined) return;
-  if (row.trace?.swap !== "restoring") throw new DeployError("RESTORE_TARGET_EXISTS", { database: scratch });
-  await drop(maintenance, scratch);
+/** What killed restores into that name have left half, by the traces that they have put on it. */
+async function dropLeft(maintenance: Session, name: string, scratch: string): Promise<void> {
+  const { names } = await readRow<{ names: readonly string[] }>(
+    maintenance,
+    `SELECT coalesce(json_agg(datname), '[]') AS "names" FROM pg_catalog.pg_database
+     WHERE datname ~ ${quoteLiteral(makeAsidePattern(name, "restore"))}`,
+  );
+  for (const left of names) {
+    const isOurs = (await readDatabase(maintenance, left))?.trace?.swap === "restoring";
+    if (!isOurs && left === scratch) throw new DeployError("RESTORE_TARGET_EXISTS", { database: scratch });
+    if (!isOurs) continue;
+    // Somebody may be at work in one of another name: that one is left to him.
+    if (left === scratch) await drop(maintenance, left);
+    else await drop(maintenance, left, "").catch(() => {});
+  }
 }
 
-async function drop(maintenance: Session, database: string): Promise<void> {
-  await maintenance.script(`DROP DATABASE IF EXISTS ${quoteIdentifier(database)} WITH (FORCE)`, {
+async function drop(maintenance: Session, database: string, how = "WITH (FORCE)"): Promise<void> {
+  await maintenance.script(`DROP DATABASE IF EXISTS ${quoteIdentifier(database)} ${how}`, {
     during: "drop the database that was being restored",
     deadlineMs: DROP_DEADLINE_MS,
   });
 }
 
 async function giveName(maintenance: Session, scratch: string, name: string): Promise<void> {
-  const row = await readDatabase(maintenance, scratch);
+  const row = await dropLeft(maintenance, name, scratch);
   const comment = row?.comment == null ? "NULL" : `'${row.comment.replaceAll("'", "''")}'`;
   try {
     await maintenance.script(

@@ -50,7 +50,7 @@ export const CAUSES: Readonly<Record<ErrorCode, string>> = {
     "With `MIGRATE_ENGINE=prisma`: the project has no installed `prisma` package. Nothing is ever downloaded.",
   RIGHTS_MISSING: "The role lacks a right that the deploy needs.",
   FENCE_DENIED:
-    "`--maintenance` changes settings of the database, which its owner and superusers may do, and the role is neither.",
+    "`--maintenance` changes settings of the database, which its owner and superusers may do, and the role is neither. The same where a killed deploy has left the database shut to writers, and the next start is to let them in again.",
   RESTORE_IMPOSSIBLE:
     "`restore` can put the backup neither in the place of the database nor into it: the rights of the role, or what the database is used by.",
   RESTORE_TARGET_EXISTS: "`restore --into` names a database that is there already. None is ever overwritten.",

@@ -377,6 +377,22 @@ test(
       expect(run.stderr).toContain("자체 설정 때문에 계속 쓸 수 있는 역할: stubborn");
       await other.end();
       await expectOpen(live);
+
+      const left = await makeLive(cluster, "keeper");
+      await cluster.psql(
+        left.database,
+        "GRANT ALL ON _prisma_migrations TO guest; GRANT USAGE ON SCHEMA public TO guest",
+      );
+      await killAtGate({ ...left, url: cluster.url(left.database) });
+      const older = makeProject({ "1_audit": "" });
+      const leftUrl = cluster.url(left.database, { user: "guest" });
+      expectRefused(await runDeploy(older, { url: leftUrl, args: APP }), {
+        exitCode: 4,
+        code: "FENCE_DENIED",
+        shows: ["중단된 배포가 막아 둔 쓰기", "keeper", "guest"],
+      });
+      expectStarted(await runDeploy(older, { url: left.url, args: APP }));
+      await expectOpen(left);
     } finally {
       await cluster.remove();
     }

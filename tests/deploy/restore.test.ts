@@ -379,11 +379,20 @@ describe("--into", () => {
       running.kill("SIGKILL");
       await running.ended;
       expect(await findKept(live.database)).not.toContain(name);
+      // The tool of the killed restore works on.
+      await cluster.psql(
+        "postgres",
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${await scratch()}'`,
+      );
+      await until("nobody is in it", async () => {
+        const query = `SELECT count(*) FROM pg_stat_activity WHERE datname = '${await scratch()}'`;
+        return (await cluster.psql("postgres", query)) === "0";
+      });
       const quick = join(temporaryDirectory(), path.replace(/^.*\//, ""));
       writeFileSync(quick, readFileSync(path, "utf8").replace("pg_sleep(600)", "pg_sleep(0)"));
       const again = await restore(live, quick, "--into", name);
       expect(again.exitCode, again.stderr).toBe(0);
-      expect(await findKept(live.database)).toContain(name);
+      expect(await findKept(live.database)).toEqual([name]);
       expect(dumpDatabase(cluster, name)).toBe(dumpDatabase(cluster, live.database));
     },
     TIMEOUT_MS,

@@ -378,7 +378,10 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   ],
   PRISMA_CLI_NOT_FOUND: [{ directory: VALUE }],
   RIGHTS_MISSING: [{ reason: VALUE }],
-  FENCE_DENIED: [{ database: VALUE, owner: VALUE, user: VALUE }],
+  FENCE_DENIED: [
+    { database: VALUE, owner: VALUE, user: VALUE, isLeft: false },
+    { database: VALUE, owner: VALUE, user: VALUE, isLeft: true },
+  ],
   RESTORE_IMPOSSIBLE: [{ reasons: ["subscriptions"] }],
   RESTORE_TARGET_EXISTS: [{ database: VALUE }],
   RESTORE_NOT_CONSENTED: [
