@@ -85,7 +85,7 @@ async function drop(maintenance: Session, database: string, how = "WITH (FORCE)"
 }
 
 async function giveName(maintenance: Session, scratch: string, name: string): Promise<void> {
-  const row = await dropLeft(maintenance, name, scratch);
+  const row = await readDatabase(maintenance, scratch);
   const comment = row?.comment == null ? "NULL" : `'${row.comment.replaceAll("'", "''")}'`;
   try {
     await maintenance.script(
