@@ -60,9 +60,8 @@ function measure([file = "", ...args]: readonly string[]): Sample {
   const child = Bun.spawnSync([file, ...args], { stdout: "pipe", stderr: "inherit" });
   const wallMs = performance.now() - startMs;
   if (child.exitCode !== 0) throw new Error(`${file} ended with ${child.exitCode}`);
-  const { firstMs, lastMs } = JSON.parse(child.stdout.toString());
-  const { cpuTime, maxRSS } = child.resourceUsage;
-  return { wallMs, cpuMs: Number(cpuTime.total) / 1_000, memoryMiB: maxRSS / 1024, firstMs, lastMs };
+  const cpuMs = Number(child.resourceUsage.cpuTime.total) / 1_000;
+  return { wallMs, cpuMs, ...JSON.parse(child.stdout.toString()) };
 }
 
 function median(numbers: readonly number[]): number {
