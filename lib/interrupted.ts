@@ -41,6 +41,12 @@ export function mayBeInterrupted(directory: string, database: string): boolean {
   return [...systems].some((systemIdentifier) => readUnfinished(lines, { systemIdentifier, database }) !== undefined);
 }
 
+export type FindContext = Pick<OperationContext, "settings" | "tell"> & {
+  /** Ids of the rows that were there when our first session read them. */
+  readonly firstRows: readonly string[];
+  readonly now: () => Date;
+};
+
 /**
  * @param session holds the deploy lock, so that the deploy's own session has ended
  * @param readAfter reads the rows, when nothing of the deploy is at work any more
@@ -50,7 +56,7 @@ export async function findInterrupted(
   session: Session,
   owner: JournalOwner,
   readAfter: () => Promise<History>,
-  { settings, tell, now }: Pick<OperationContext, "settings" | "tell"> & { readonly now: () => Date },
+  { settings, tell, firstRows, now }: FindContext,
 ): Promise<FoundDeploy | undefined> {
   const { backupDirectory } = settings;
   const deploy = readUnfinished(readJournal(backupDirectory), owner);
@@ -71,7 +77,7 @@ export async function findInterrupted(
   const backup = await readBackup(backupDirectory, deploy.backup);
   const own = mark?.deploy === deploy.id ? mark : undefined;
   const journal = openJournal(backupDirectory, owner, deploy.id, now);
-  const successor = { database, session, journal, settings };
+  const successor = { database, session, journal, settings, firstRows };
   const point = backup && own && (await makePoint(successor, deploy, own, backup));
   const pending = deploy.migrations.map(({ name }) => name);
   const before = {
@@ -128,17 +134,24 @@ interface Successor {
   readonly session: Session;
   readonly journal: Journal;
   readonly settings: Pick<OperationSettings, "restore" | "maintenanceDatabase">;
+  readonly firstRows: readonly string[];
 }
 
-/** As the killed deploy had it. Its sessions count as ours, as far as it has written down how many there were. */
+/**
+ * As the killed deploy had it. Its sessions count as ours, as far as it has written down how many there were, and our own
+ * where they are sure to be younger than the mark: where the first of them has seen a row that the mark does not have. A
+ * replica that has waited for the lock may have come before it, and a stranger could hide behind a session that is
+ * counted twice.
+ */
 async function makePoint(
-  { database, session, journal, settings }: Successor,
+  { database, session, journal, settings, firstRows }: Successor,
   deploy: JournaledDeploy,
-  { mark }: MarkFile,
+  { mark, rows }: MarkFile<MigrationRow>,
   backup: Backup,
 ): Promise<RecoveryPoint> {
   const { sessions, transactionIds, restoreTransactions } = deploy;
   database.addSessions(sessions?.opened ?? 0);
+  const isYounger = firstRows.some((id) => !rows.some((row) => row.id === id));
   const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
   const point = {
     journal,
@@ -146,7 +159,7 @@ async function makePoint(
     mark,
     restorePlan: chooseRestore({ ...mark.facts, swap }, { format: backup.manifest.format, restore: settings.restore }),
     ownTransactionIds: [...transactionIds, ...restoreTransactions.map(({ id }) => id)],
-    areSessionsCounted: sessions?.isExact === true,
+    areSessionsCounted: sessions?.isExact === true && isYounger,
     childSessions: 0,
     isProven: false,
   };

@@ -96,6 +96,8 @@ class DatabaseOperations implements DeployOperations {
   #session: Session | undefined;
   #isLocked = false;
   #history: History | undefined;
+  /** Ids of the rows that our first session has seen. */
+  #firstRows: readonly string[] | undefined;
   #prepared: Prepared | undefined;
   /** Names that are, or were, about to be applied. */
   #pending: readonly string[] = [];
@@ -121,6 +123,8 @@ class DatabaseOperations implements DeployOperations {
       () => [this.#session],
       () => retryWhileUnavailable(() => this.#readHistory(), { waitMs, signal, tell }),
     );
+    // Only where no session of ours has come and gone before it does the first read tell when we came.
+    this.#firstRows ??= this.#database.sessionsOpened === 1 ? this.#history.rows.map(({ id }) => id) : [];
     const plan = makePlan(this.#history, folder.names, settings.target.schema ?? DEFAULT_SCHEMA, {
       ...settings,
       engine: settings.migrateEngine,
@@ -226,7 +230,7 @@ class DatabaseOperations implements DeployOperations {
       }
       return this.#current().history;
     };
-    const context = { ...this.#context, now: () => new Date() };
+    const context = { ...this.#context, firstRows: this.#firstRows ?? [], now: () => new Date() };
     const found = await findInterrupted(this.#database, session, owner, readAfter, context);
     if (found === undefined) return undefined;
     this.#history = { ...this.#current().history, ...found.before };
