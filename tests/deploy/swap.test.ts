@@ -11,6 +11,7 @@ import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { openClient } from "../support/client.ts";
 import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
+import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
 import { makeProject, type Project, type RunningDeploy, runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectNoLeak, expectRefused, expectStarted } from "../support/refusal.ts";
 
@@ -396,6 +397,34 @@ test(
   },
   TIMEOUT_MS,
 );
+
+for (const strangers of [1, 2, 3]) {
+  test(
+    `no ${strangers} sessions of strangers hide behind those that a waiting replica had before the mark`,
+    async () => {
+      const live = await makeLive();
+      const { cluster, database, url, project } = live;
+      const flag = makeFlagPath(cluster);
+      project.add("2_half", `DROP TABLE gone;\nCOMMIT;\n${waitForFile(flag)}SELECT 1 / 0;\n`);
+      const holder = await openClient(cluster, database);
+      await holder.run("CREATE TABLE notes (n int); SELECT pg_advisory_lock(72707369)");
+      const both = Array.from({ length: 2 }, () => startDeploy(project, { url, args: APP }));
+      await until("both wait", () => both.every((run) => run.output().includes("다른 배포가 끝나기를 기다리는 중")));
+      await holder.end();
+      await until("the script stands at the gate", async () => (await readAtGate(cluster, database)) !== "");
+      const first = both.find((run) => run.output().includes("🔄 마이그레이션을 시작합니다..."));
+      const second = both.find((run) => run !== first);
+      for (let n = 1; n <= strangers; n += 1) await cluster.psql(database, `INSERT INTO notes VALUES (${n})`);
+      first?.kill("SIGKILL");
+      await first?.ended;
+      writeFileSync(flag, "");
+      const run = await second?.ended;
+      expect(run?.exitCode, run?.stderr).toBe(6);
+      expect(await cluster.psql(database, "SELECT count(*) FROM notes")).toBe(String(strangers));
+    },
+    TIMEOUT_MS,
+  );
+}
 
 test(
   "a restore by hand that is killed leaves the door open and a copy: a start with nothing to do removes it first",
