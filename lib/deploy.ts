@@ -6,6 +6,7 @@
  */
 import { type AnyDeployError, DeployError, hasCode, isDeployError } from "./errors.ts";
 import { type Report, type SegmentSummary, unfailing, type Warning } from "./events.ts";
+import type { EndedDeploy } from "./journal/end.ts";
 import type { ConcurrentFailure } from "./migrations/concurrent-index.ts";
 import { isUpToDate, type Plan } from "./migrations/plan.ts";
 import type { Outcome } from "./outcome.ts";
@@ -61,11 +62,8 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
   /** Writes into the journal what has failed, before anything is undone. */
   noteFailure(error: AnyDeployError): Promise<void>;
   /** Writes into the journal how a deploy that has begun has ended. */
-  noteEnd(end: DeployEnd): Promise<void>;
+  noteEnd(end: EndedDeploy): Promise<void>;
 }
-
-/** How a deploy has ended, an error that stopped it included. */
-export type DeployEnd = Outcome | { readonly kind: "stopped"; readonly error: AnyDeployError };
 
 export interface Preparation {
   readonly segments: readonly SegmentSummary[];
@@ -175,7 +173,7 @@ async function readFirstPlan({ dryRun }: DeployOptions, operations: Operations):
 }
 
 /** Before the lock is let go, so that an open entry is always that of a deploy that was killed. */
-async function noteEnd(end: DeployEnd, operations: Operations, tell: Report): Promise<void> {
+async function noteEnd(end: EndedDeploy, operations: Operations, tell: Report): Promise<void> {
   await operations.noteEnd(end).catch((cause) => tell({ kind: "warning", warning: warningAbout("journal", cause) }));
 }
 

@@ -4,7 +4,6 @@
  */
 import type { Backup } from "./backup/store.ts";
 import type {
-  DeployEnd,
   Interrupted,
   KeptDatabase,
   MigrateFailure,
@@ -15,6 +14,7 @@ import type {
 } from "./deploy.ts";
 import { type AnyDeployError, DeployError, hasCode, type LockHolder } from "./errors.ts";
 import type { Report, Warning } from "./events.ts";
+import type { EndedDeploy } from "./journal/end.ts";
 import type { JournalFailure } from "./journal/lines.ts";
 import type { Journal } from "./journal/store.ts";
 import { readMigrationsFolder, readPresentScripts } from "./migrations/folder.ts";
@@ -351,7 +351,7 @@ class DatabaseOperations implements DeployOperations {
     this.#journal?.note({ step: "failed", failure: describeFailure(error) });
   }
 
-  async noteEnd(end: DeployEnd): Promise<void> {
+  async noteEnd(end: EndedDeploy): Promise<void> {
     const journal = this.#journal;
     if (journal === undefined) return;
     const { makeEndStep } = await import("./journal/end.ts");

@@ -3,6 +3,7 @@ import type { AnyDeployError, ErrorCode } from "../errors.ts";
 import { exitCodeOf, exitCodeOfError, type Outcome } from "../outcome.ts";
 import type { JournalFailure, JournalOutcome, JournalStep } from "./lines.ts";
 
+/** How a deploy has ended, an error that stopped it included. */
 export type EndedDeploy = Outcome | { readonly kind: "stopped"; readonly error: AnyDeployError };
 
 /** What a script does again on the same data. A lost connection, a signal, a full disk of ours are none of its own. */
