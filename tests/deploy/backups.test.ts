@@ -41,7 +41,7 @@ interface World {
   readonly database: string;
   readonly url: string;
   run(...args: string[]): ReturnType<typeof runDeploy>;
-  /** Every change of the folder in between is seen. */
+  /** Of the backup folder, but for the journal. */
   files(): string[];
 }
 
@@ -57,7 +57,10 @@ async function makeWorld({ keepsBackups = false } = {}): Promise<World> {
     database,
     url,
     run: async (...args) => await runDeploy(project, { url, args }),
-    files: () => readdirSync(project.backupDirectory).sort(),
+    files: () =>
+      readdirSync(project.backupDirectory)
+        .filter((name) => name !== "journal.jsonl")
+        .sort(),
   };
 }
 
