@@ -25,7 +25,10 @@ describe.each(isSkipped ? [] : [...ENGINES])("as Prisma $name", (engine) => {
   const isDue = ({ isVersionBound }: { readonly isVersionBound?: true }) =>
     LONG || engine === ENGINES.at(-1) || isVersionBound === true;
 
-  for (const situation of SITUATIONS.filter(isDue)) {
+  const due = SITUATIONS.filter(isDue);
+  test.each(due.filter(({ isAlone }) => isAlone))("$name", (situation) => compareSituation(situation, engine));
+
+  for (const situation of due.filter(({ isAlone }) => !isAlone)) {
     test.concurrent(situation.name, () => inLane(() => compareSituation(situation, engine)));
   }
 
