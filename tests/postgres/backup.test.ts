@@ -283,6 +283,8 @@ describe.skipIf(process.platform !== "linux")("while pg_dump works", () => {
     await taking;
     expect(found?.environment).toContain(`PGPASSWORD=${PASSWORD}\0`);
     expect(found?.args).toContain("--lock-wait-timeout=30000\0");
+    // Without it, it would wait for hours when the network has gone.
+    expect(found?.args).toContain("keepalives_idle=30");
     for (const part of [PASSWORD, encodeURIComponent(PASSWORD), "s3cret"]) {
       expect(found?.args).not.toContain(part);
       for (const file of readdirSync(directory)) expect(readFileSync(join(directory, file))).not.toContain(part);
