@@ -226,7 +226,8 @@ describe("a tool", () => {
     writeFileSync(path, '#!/bin/sh\nprintf "%s\\n" "$@"\necho "password=$PGPASSWORD"\n', { mode: 0o700 });
     const database = databaseOf(cluster.url("postgres"));
     const result = await database.runTool({ ...psql, path }, ["--x", "a b"], TOOL);
-    expect(result.stdout).toBe(`--no-password\n--x\na b\npassword=${PASSWORD}\n`);
+    const keepalives = "--dbname=keepalives_idle=30 keepalives_interval=10 keepalives_count=3";
+    expect(result.stdout).toBe(`--no-password\n${keepalives}\n--x\na b\npassword=${PASSWORD}\n`);
   });
 
   test("speaks English, whatever the user's language", async () => {
