@@ -168,10 +168,12 @@ class DatabaseOperations implements DeployOperations {
     const { signal } = this.#context;
     const { acquireDeployLock } = await import("./postgres/deploy-lock.ts");
     await this.#session?.close();
-    if (this.#history?.fence !== undefined) this.#database.passFence();
     const open = () => this.#openMigrating();
     this.#session = await acquireDeployLock(this.#database, open, this.#lockOptions(signal));
     this.#isLocked = true;
+    // What the killed deploy has left is finished or undone behind its fence.
+    const { passLeftFence } = await import("./restore/fence.ts");
+    await passLeftFence(this.#database, this.#session);
   }
 
   /** What the server says while it lets us in, for example that the mark of a fence is long, is no migration's notice. */
@@ -196,8 +198,6 @@ class DatabaseOperations implements DeployOperations {
 
   async lowerLeftFence(id: string): Promise<void> {
     await this.#lowerFence(id, true);
-    // A session that connected behind the fence before it was seen stays read-only for good.
-    if (this.#current().history.server.readOnly) await this.takeLock();
   }
 
   async raiseFence(): Promise<void> {

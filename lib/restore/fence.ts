@@ -94,6 +94,21 @@ export async function lowerFence(database: Database, id: string): Promise<Lowere
   });
 }
 
+/**
+ * Lets us write behind a fence that a killed deploy has left, and leaves it: our session too, which may have connected
+ * before anybody knew of it, and would be read-only for as long as it lasts.
+ *
+ * @param session holds the deploy lock
+ */
+export async function passLeftFence(database: Database, session: Session): Promise<void> {
+  if ((await readFence(session)) === undefined) return;
+  database.passFence();
+  await session.query("SET default_transaction_read_only = off", {
+    during: "set the session up to write",
+    deadlineMs: DEADLINE_MS,
+  });
+}
+
 /** Lifts whichever fence is there: under the deploy lock, only a killed deploy can have left one. */
 export async function lowerAnyFence(database: Database): Promise<LoweredFence | undefined> {
   const session = await database.open("maintenance");

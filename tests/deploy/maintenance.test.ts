@@ -263,6 +263,41 @@ test(
   TIMEOUT_MS,
 );
 
+/** Prisma's own advisory lock. */
+const DEPLOY_LOCK = 72_707_369;
+
+test(
+  "killed with an invalid index: a replica that had looked before the fence was raised removes it behind the fence",
+  async () => {
+    const live = await makeLive(await sharedCluster());
+    live.project.add("2_index", "CREATE INDEX CONCURRENTLY audit_note ON audit (note);\n");
+    const holder = await openClient(live.cluster, live.database);
+    await holder.run(`SELECT pg_advisory_lock(${DEPLOY_LOCK})`);
+    const replicas = [1, 2].map(() => startDeploy(live.project, { url: live.url, args: MAINTENANCE }));
+    await until("both wait", () => replicas.every((replica) => replica.output().includes("다른 배포가")));
+    await holder.end();
+    await until("the first one has begun", () => replicas.some((replica) => replica.output().includes(RAISED)));
+    const [first, second] = replicas.toSorted((a) => (a.output().includes(RAISED) ? -1 : 1));
+    // The index waits for it.
+    const reader = await openClient(live.cluster, live.database);
+    await reader.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM audit");
+    const building = `SELECT count(*) FROM pg_stat_activity WHERE datname = '${live.database}'
+      AND query LIKE 'CREATE INDEX CONCURRENTLY%' AND wait_event_type = 'Lock'`;
+    await until("it builds", async () => (await live.cluster.psql("postgres", building)) === "1");
+    first?.kill("SIGKILL");
+    await first?.ended;
+    await until("nobody builds", async () => (await live.cluster.psql("postgres", building)) === "0");
+    await reader.end();
+    const run = await second?.ended;
+    if (run === undefined) throw new Error("there are two replicas");
+    expectStarted(run);
+    expect(run.stderr).toContain("INVALID 인덱스 삭제: public.audit_note");
+    expect(run.stderr.indexOf(LEFT_LOWERED)).toBeGreaterThan(run.stderr.indexOf("INVALID 인덱스 삭제"));
+    await expectOpen(live);
+  },
+  TIMEOUT_MS,
+);
+
 test(
   "killed: resolve lifts the fence before it writes",
   async () => {
