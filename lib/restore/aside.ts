@@ -41,8 +41,6 @@ export interface AsideOptions {
   readonly content: MarkedContent | undefined;
   /** Statements that set what belongs to the database as a whole, about whichever database. */
   readonly properties: readonly string[];
-  /** Sessions that pg_restore works with, for an archive. Default: what suits the archive and the server. */
-  readonly jobs?: number;
   /** Called about once a second with the bytes by which the new database has grown. */
   readonly progress?: ((bytes: number) => void) | undefined;
   /** Undefined for a database that is not to take the place of another one. */
@@ -83,7 +81,7 @@ async function fill(database: Database, session: Session, early: Early, options:
   const directory = needsList ? await mkdtemp(join(dirname(backup.path), WORK_PREFIX)) : undefined;
   try {
     const list = directory === undefined ? undefined : await writeList(directory, early, options);
-    const jobs = options.jobs ?? (await chooseJobs(session, backup.manifest));
+    const jobs = await chooseJobs(session, backup.manifest);
     const tool = makeToolArguments(list, { ...options, jobs });
     const growth = progress === undefined ? undefined : watchGrowth(session, "current_database()", progress);
     await runTool(database, tool, { ...options, jobs }).finally(() => growth?.stop());

@@ -58,7 +58,6 @@ export interface SwapOptions {
     | undefined;
   /** Ours in the live database, outside of any transaction; the first one is needed. All of them are closed. */
   readonly sessions: readonly [Session, ...Session[]];
-  readonly jobs?: number;
   readonly progress?: ((bytes: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -190,7 +189,7 @@ async function restore(
   live: DatabaseRow,
   maintenance: Session,
 ): Promise<void> {
-  const { database, tools, backup, content, proof, jobs, progress, signal } = swap.options;
+  const { database, tools, backup, content, proof, progress, signal } = swap.options;
   const restoring = { swap: "restoring" } as const;
   // Without a proof nothing is known of the time between: such a one is never finished by anybody else.
   const ready = proof === undefined ? restoring : ({ swap: "ready", live: live.oid, row: live.row } as const);
@@ -203,7 +202,6 @@ async function restore(
     content,
     properties,
     trace: { restoring, ready },
-    ...(jobs === undefined ? {} : { jobs }),
     progress,
     signal,
   });

@@ -38,6 +38,10 @@ import {
 const DEADLINE_MS = 120_000;
 const RICH = { superuserObjects: true, largeObjects: true, extensionInSchema: true, oddNames: true };
 
+/** More than what a single session restores, however it is compressed. */
+const LARGE_TABLE = `SET ROLE app_owner; CREATE TABLE public.large AS SELECT number,
+  ARRAY(SELECT gen_random_uuid() FROM generate_series(1, 50) WHERE number > 0) AS numbers FROM generate_series(1, 18000) AS number`;
+
 let cluster: Cluster;
 
 beforeAll(async () => {
@@ -134,22 +138,35 @@ async function expectSwapped(deploy: Failed, failedName: string): Promise<void> 
 
 describe("everything is as it was", () => {
   const cases = [
-    { user: "postgres", content: RICH, format: "custom" },
+    { user: "postgres", content: RICH, format: "custom", isLarge: true },
     { user: "postgres", content: { oddNames: true, largeObjects: true }, format: "plain" },
     { user: "postgres", content: { oddNames: true, largeObjects: true }, format: "custom", asked: "custom" },
     { user: "app_owner", content: { oddNames: true, largeObjects: true, extensionInSchema: true }, format: "plain" },
-    { user: "app_owner", content: { oddNames: true, largeObjects: true }, format: "custom", asked: "custom" },
+    {
+      user: "app_owner",
+      content: { oddNames: true, largeObjects: true },
+      format: "custom",
+      asked: "custom",
+      isLarge: true,
+    },
     { user: "app_owner", content: { oddNames: true }, format: "plain" },
   ] as const;
   test.each(cases)(
     "%j",
     async (options) => {
-      const { user, content, format, asked } = { asked: "auto" as const, ...options };
+      const { user, content, format, asked, isLarge } = { asked: "auto" as const, isLarge: false, ...options };
       const name = await createNasty(cluster, content);
+      if (isLarge) await cluster.psql(name, LARGE_TABLE);
       const deploy = await fail(name, { user, format: asked });
       expect(deploy.plan).toMatchObject({ rungs: expect.arrayContaining(["swap"]), format, swapReasonsNot: [] });
-      // So small an archive would be read by a single session.
-      const { failed, failedSizeBytes } = await deploy.swap(format === "custom" ? { jobs: 3 } : {});
+      const { failed, failedSizeBytes } = await deploy.swap();
+      // Ours and that of the tool: its leader's, or one of a single job. A large archive is read by two workers or more.
+      const sessions = await cluster.psql(
+        "postgres",
+        `SELECT sessions FROM pg_stat_database WHERE datname = '${name}'`,
+      );
+      if (isLarge) expect(Number(sessions)).toBeGreaterThanOrEqual(4);
+      else expect(sessions).toBe("2");
       expect(failed).toBe(`${name}_failed_20241219_143022`);
       expect(failedSizeBytes).toBeGreaterThan(1_000_000);
       await expectSwapped(deploy, failed);
