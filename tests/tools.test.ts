@@ -2,15 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
-import { makeArchiveTextArguments, makeDumpArguments, makeSchemaArguments } from "../lib/backup/arguments.ts";
-import {
-  type ClientTool,
-  chooseTool,
-  formatServerVersion,
-  isOutputLoadable,
-  isRestrictKeyKnown,
-  parseToolVersion,
-} from "../lib/postgres/tool-choice.ts";
+import { makeArchiveTextArguments, makeDumpArguments } from "../lib/backup/arguments.ts";
+import { type ClientTool, chooseTool, formatServerVersion, parseToolVersion } from "../lib/postgres/tool-choice.ts";
 import { findTool } from "../lib/postgres/tools.ts";
 import { temporaryDirectory } from "./support/cluster.ts";
 
@@ -67,23 +60,6 @@ test("a server's version number is written as the server writes it", () => {
   expect(formatServerVersion(130000)).toBe("13.0");
 });
 
-test("what pg_dump 17 writes can't be loaded by a server before 17", () => {
-  expect([16, 17, 18].map((major) => isOutputLoadable({ major }, 16))).toEqual([true, false, false]);
-  expect([16, 17, 18].map((major) => isOutputLoadable({ major }, 17))).toEqual([true, true, true]);
-});
-
-test("--restrict-key is used only where pg_dump has it", () => {
-  const known = ["12.22", "13.21", "13.22", "14.18", "15.13", "15.14", "16.10", "17.5", "17.6", "18.0", "19beta1"];
-  expect(known.filter((version) => isRestrictKeyKnown(tool(version)))).toEqual([
-    "13.22",
-    "15.14",
-    "16.10",
-    "17.6",
-    "18.0",
-    "19beta1",
-  ]);
-});
-
 describe("arguments", () => {
   const snapshot = "00000003-00000002-1";
 
@@ -109,21 +85,6 @@ describe("arguments", () => {
       "--compress=zstd:3",
       "--lock-wait-timeout=3000",
       "--snapshot=00000003-00000002-1",
-    ]);
-  });
-
-  test("of a schema's text", () => {
-    expect(makeSchemaArguments({ tool: tool("15.18"), snapshot, lockWaitMs: 3000 })).toEqual([
-      "--format=plain",
-      "--schema-only",
-      "--restrict-key=prismasafedeploy",
-      "--lock-wait-timeout=3000",
-      "--snapshot=00000003-00000002-1",
-    ]);
-    expect(makeSchemaArguments({ tool: tool("15.3"), snapshot: undefined, lockWaitMs: 3000 })).toEqual([
-      "--format=plain",
-      "--schema-only",
-      "--lock-wait-timeout=3000",
     ]);
   });
 

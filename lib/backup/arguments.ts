@@ -2,14 +2,11 @@
  * Argument vectors of pg_dump and pg_restore. Pure, and public by nature: anyone on the machine can read a process's
  * arguments, so the server, the user, the password and the database travel in the environment (see `postgres/libpq.ts`).
  */
-import { type ClientTool, isRestrictKeyKnown } from "../postgres/tool-choice.ts";
+import type { ClientTool } from "../postgres/tool-choice.ts";
 import type { BackupFormat } from "./name.ts";
 
 /** First pg_dump that compresses with zstd. */
 const ZSTD_MAJOR = 16;
-
-/** Only for texts that are compared and never fed to psql, where a token that can be guessed protects nothing. */
-const COMPARISON_RESTRICT_KEY = "prismasafedeploy";
 
 export interface DumpTool extends Pick<ClientTool, "version" | "major"> {
   /** False where it was built without zstd although it is new enough. */
@@ -27,12 +24,6 @@ export interface DumpOptions {
 /** A whole database to standard output. */
 export function makeDumpArguments(format: BackupFormat, options: DumpOptions): readonly string[] {
   return [`--format=${format}`, ...compressArguments(format, options.tool), ...commonArguments(options)];
-}
-
-/** The schema's text to standard output, the same bytes for the same schema. */
-export function makeSchemaArguments(options: DumpOptions): readonly string[] {
-  const restrictKey = isRestrictKeyKnown(options.tool) ? [`--restrict-key=${COMPARISON_RESTRICT_KEY}`] : [];
-  return ["--format=plain", "--schema-only", ...restrictKey, ...commonArguments(options)];
 }
 
 /** A custom-format dump turned back into SQL on standard output; it opens no connection. */

@@ -74,7 +74,7 @@ async function findBackup(
 }
 
 /** The newest that is whole, as far as is known. Pure. @param backups oldest first */
-export function selectNewest<B extends Pick<Backup, "manifest" | "state">>(
+function selectNewest<B extends Pick<Backup, "manifest" | "state">>(
   backups: readonly B[],
   before: string | undefined,
 ): B | undefined {

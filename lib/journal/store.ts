@@ -9,7 +9,7 @@ import { describeSystemError, isNoSpace } from "../system/files.ts";
 import { listDeploys, listNeededBackups } from "./deploys.ts";
 import { formatLine, type JournalLine, type JournalOwner, type JournalStep, parseLines } from "./lines.ts";
 
-export const JOURNAL_NAME = "journal.jsonl";
+const JOURNAL_NAME = "journal.jsonl";
 const FILE_MODE = 0o600;
 const LINE_BREAK = "\n";
 

@@ -79,7 +79,7 @@ export function parseProvider(lockFile: string | undefined): string | undefined 
 }
 
 /** The order of `memcmp` over UTF-8, which is also PostgreSQL's "C" collation. */
-export function compareBytes(a: string, b: string): number {
+function compareBytes(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 

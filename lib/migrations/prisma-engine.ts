@@ -104,9 +104,7 @@ const KILL_AFTER_MS = 60_000;
 const TIMER_MAX_MS = 2 ** 31 - 1;
 
 /** The CLI's command. We hold its advisory lock already, in a session of ours: it would wait for us and give up. */
-export function makePrismaCommand(
-  options: Pick<PrismaOptions, "cli" | "directory" | "schemaPath" | "environment">,
-): Command {
+function makePrismaCommand(options: Pick<PrismaOptions, "cli" | "directory" | "schemaPath" | "environment">): Command {
   const given = Object.entries(options.environment).filter(
     (entry): entry is [string, string] => entry[1] !== undefined,
   );

@@ -10,7 +10,7 @@
 const WORDS = "prisma-safe-deploy fence ";
 
 /** The two settings that a fence changes. */
-export const FENCED_SETTINGS = ["application_name", "default_transaction_read_only"] as const;
+const FENCED_SETTINGS = ["application_name", "default_transaction_read_only"] as const;
 
 /** SQL list of their names. */
 export const FENCED_NAMES = FENCED_SETTINGS.map((name) => `'${name}'`).join(", ");
@@ -23,7 +23,7 @@ export const DATABASE_ENTRIES = `pg_db_role_setting AS s, unnest(s.setconfig) AS
   WHERE s.setrole = 0 AND s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())`;
 
 /** SQL condition on a row of settings. */
-export const IS_FENCE_ENTRY = `starts_with(entry, 'application_name=${WORDS}')`;
+const IS_FENCE_ENTRY = `starts_with(entry, 'application_name=${WORDS}')`;
 
 /** SQL: what stands behind the words, NULL where there is no fence. One look into a small catalog. */
 export const FENCE_EXPRESSION = `(SELECT substr(entry, ${"application_name=".length + WORDS.length + 1})

@@ -16,12 +16,6 @@ export type ToolChoice =
   | { readonly kind: "too-old"; readonly newest: ClientTool }
   | { readonly kind: "none" };
 
-/** First major whose dumps set `transaction_timeout`, which no server before it knows. */
-const TRANSACTION_TIMEOUT_MAJOR = 17;
-
-/** First minor of each major that takes `--restrict-key`; later majors have it from their first release. */
-const RESTRICT_KEY_MINORS: Readonly<Record<number, number>> = { 13: 22, 14: 19, 15: 14, 16: 10, 17: 6 };
-
 /** `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)` gives `15.18` and 15. Undefined for anything else. */
 export function parseToolVersion(output: string): { readonly version: string; readonly major: number } | undefined {
   const match = /^\S+ \([^)]*\) (?<version>(?<major>\d+)[\w.]*)/u.exec(output);
@@ -41,8 +35,8 @@ export function makeServerMajor(serverVersionNumber: number): number {
 /**
  * The tool of the server's own major, otherwise of the nearest newer one; of equal majors the newest minor.
  *
- * Not simply the newest: what pg_dump 17 and later write can't be restored into a server before 17 (see
- * `isOutputLoadable`), and we restore into the server that was dumped. A tool older than the server refuses to dump it.
+ * Not simply the newest: what pg_dump 17 and later write begins with `transaction_timeout`, a setting that no server before
+ * 17 knows, and we restore into the server that was dumped. A tool older than the server refuses to dump it.
  */
 export function chooseTool(candidates: readonly ClientTool[], serverMajor: number): ToolChoice {
   const byVersion = [...candidates].sort((a, b) => b.major - a.major || compareMinors(b, a));
@@ -52,20 +46,6 @@ export function chooseTool(candidates: readonly ClientTool[], serverMajor: numbe
   const nearestMajor = Math.min(...able.map((tool) => tool.major));
   const tool = able.find(({ major }) => major === nearestMajor);
   return tool === undefined ? { kind: "too-old", newest } : { kind: "chosen", tool };
-}
-
-/**
- * False when a dump of this tool begins with a setting that the server does not know: `psql` with ON_ERROR_STOP and
- * `pg_restore --exit-on-error` both stop there.
- */
-export function isOutputLoadable(tool: Pick<ClientTool, "major">, serverMajor: number): boolean {
-  return tool.major < TRANSACTION_TIMEOUT_MAJOR || serverMajor >= TRANSACTION_TIMEOUT_MAJOR;
-}
-
-/** True when pg_dump takes `--restrict-key`, which makes two dumps of the same content the same bytes. */
-export function isRestrictKeyKnown(tool: Pick<ClientTool, "version" | "major">): boolean {
-  const minor = RESTRICT_KEY_MINORS[tool.major];
-  return minor === undefined ? tool.major > TRANSACTION_TIMEOUT_MAJOR : makeMinor(tool) >= minor;
 }
 
 function compareMinors(a: ClientTool, b: ClientTool): number {

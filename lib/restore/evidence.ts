@@ -144,7 +144,7 @@ export function makeTransactionsQuery(snapshot: string, ownTransactionIds: reado
  * Sends a session's own statistics to the shared ones: they are there when the statement has ended, unless a transaction
  * is open, which began before the statement.
  */
-export const FLUSH_STATISTICS =
+const FLUSH_STATISTICS =
   'SELECT pg_backend_pid() AS "pid", now() = statement_timestamp() AS "isIdle", pg_stat_force_next_flush()';
 
 /**
