@@ -59,14 +59,16 @@ export type Event =
   /** `restore`: what is about to be done; who is asked for consent reads it. */
   | {
       readonly kind: "restore-chosen";
+      /** The database that is restored, or made. */
       readonly database: string;
       readonly how: Rung | "aside";
       readonly path: string;
-      /** ISO 8601 in UTC. */
+      /** Of a dump without a manifest: when the file was last written. ISO 8601 in UTC. */
       readonly createdAt: string;
       readonly sizeBytes: number;
-      /** Of the backup, where it is another one. */
+      /** Of the backup, where it is another one than this. */
       readonly otherDatabase: string | undefined;
+      /** Migrations that were applied when it was taken, and the last of them; undefined where that is not known. */
       readonly history: { readonly applied: number; readonly last: string | null } | undefined;
     }
   /** A rung has failed and left everything as it was: the next one is tried. */

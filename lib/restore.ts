@@ -9,6 +9,7 @@ import { type ChosenBackup, chooseBackup } from "./backup/choice.ts";
 import { readOwner } from "./backup/room.ts";
 import type { BackupOwner } from "./backup/store.ts";
 import { DeployError, type RestoreReason } from "./errors.ts";
+import type { Event } from "./events.ts";
 import { listDeploys } from "./journal/deploys.ts";
 import { selectOwn } from "./journal/lines.ts";
 import { openJournal, readJournal } from "./journal/store.ts";
@@ -39,19 +40,7 @@ export interface RestoreRequest {
 }
 
 /** What is about to be done, for the person who has to consent. */
-export interface RestoreChoice {
-  /** The database that is restored, or made. */
-  readonly database: string;
-  readonly how: Rung | "aside";
-  readonly path: string;
-  /** Of a dump without a manifest: when the file was last written. ISO 8601 in UTC. */
-  readonly createdAt: string;
-  readonly sizeBytes: number;
-  /** Of the backup, where it is another one than this. */
-  readonly otherDatabase: string | undefined;
-  /** Migrations that were applied when it was taken, and the last of them; undefined where that is not known. */
-  readonly history: { readonly applied: number; readonly last: string | null } | undefined;
-}
+export type RestoreChoice = Omit<Extract<Event, { kind: "restore-chosen" }>, "kind">;
 
 /** The stable shape of `restore --json`. */
 export interface RestoredByHand {

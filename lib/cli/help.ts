@@ -2,7 +2,8 @@
 import { en } from "../messages/en.ts";
 import { ko } from "../messages/ko.ts";
 import type { Messages } from "../messages/messages.ts";
-import { displayWidth, padDisplay, wrapDisplay } from "../system/text.ts";
+import { align } from "../report/table.ts";
+import { wrapDisplay } from "../system/text.ts";
 import { rowsOf } from "./setting-table.ts";
 import { describeDefault, describeFlag, isRequired } from "./setting-words.ts";
 import type { Language } from "./settings.ts";
@@ -33,7 +34,7 @@ export function makeHelp(language: Language): string {
     labels.usage,
     "",
     labels.commands,
-    ...alignColumns(commands).map((line) => `${INDENT}${line}`),
+    ...align(commands).map((line) => `${INDENT}${line}`),
     "",
     labels.settings,
     ...makeSettingLines(language, labels),
@@ -45,7 +46,7 @@ export function makeHelp(language: Language): string {
 /** Two lines or more for each setting: how it is written and its default, then what it means. */
 function makeSettingLines(language: Language, labels: Messages["labels"]): string[] {
   const rows = rowsOf(SETTINGS).map(([, row]) => row);
-  const headings = alignColumns(
+  const headings = align(
     rows.map((row) => [describeFlag(row) || "-", row.environment ?? "-", describeNeed(row, labels)]),
   );
   return rows.flatMap((row, index) => [
@@ -60,18 +61,4 @@ function describeNeed(row: Parameters<typeof isRequired>[0], labels: Messages["l
   if (isRequired(row)) return labels.required;
   const value = describeDefault(row);
   return value === "" ? "" : `${labels.default}: ${value}`;
-}
-
-/** Cells under each other, two spaces between the columns, nothing behind the last one. */
-function alignColumns(rows: readonly (readonly string[])[]): string[] {
-  const widths: number[] = [];
-  for (const row of rows) {
-    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, displayWidth(cell));
-  }
-  return rows.map((row) =>
-    row
-      .map((cell, column) => padDisplay(cell, widths[column] ?? 0))
-      .join("  ")
-      .trimEnd(),
-  );
 }

@@ -14,6 +14,7 @@ import { isShut } from "./connection-error.ts";
 import type { Database } from "./database.ts";
 import { DEPLOY_LOCK_KEY } from "./deploy-lock-key.ts";
 import { quoteLiteral } from "./identifier.ts";
+import { readHolder } from "./lock-holder.ts";
 import type { Session } from "./session.ts";
 
 export interface LockOptions {
@@ -29,17 +30,11 @@ export interface LockOptions {
 
 const POLL_MS = 500;
 const REPORT_EVERY_MS = 10_000;
-const STATEMENT_SHOWN_LENGTH = 120;
 const QUERY_DEADLINE_MS = 30_000;
 
-const makeHolderQuery = (database: string) => `
-  SELECT l.pid, coalesce(a.application_name, '') AS "applicationName", host(a.client_addr) AS "clientAddress",
-    to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "since", a.state,
-    left(regexp_replace(a.query, '\\s+', ' ', 'g'), ${STATEMENT_SHOWN_LENGTH}) AS "statement"
-  FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
-  WHERE l.locktype = 'advisory' AND l.classid = 0 AND l.objid = ${DEPLOY_LOCK_KEY} AND l.objsubid = 1 AND l.granted
-    AND l.database = (SELECT oid FROM pg_database WHERE datname = ${database})
-  LIMIT 1`;
+const lockOf = (databaseExpression: string) =>
+  `l.classid = 0 AND l.objid = ${DEPLOY_LOCK_KEY} AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = ${databaseExpression})`;
 
 /** The lock belongs to a backend; behind a pooler the next statement may run on another one. */
 const STILL_OURS = `
@@ -97,7 +92,7 @@ function makeWait({ target }: Database, { waitMs, signal, tell, openBeside }: Lo
   const report = async (session: Session, databaseExpression: string) => {
     const waitedMs = performance.now() - startedMs;
     if (performance.now() - reportedMs >= REPORT_EVERY_MS) {
-      holder = await readHolder(session, databaseExpression);
+      holder = await readHolder(session, lockOf(databaseExpression));
       tell({ kind: "lock-waiting", holder, waitedMs });
       reportedMs = performance.now();
     }
@@ -111,7 +106,7 @@ function makeWait({ target }: Database, { waitMs, signal, tell, openBeside }: Lo
     try {
       await session.close();
       const name = quoteLiteral(target.database);
-      while ((await readHolder(watcher, name)) !== undefined) {
+      while ((await readHolder(watcher, lockOf(name))) !== undefined) {
         await report(watcher, name);
         await pause(POLL_MS, signal);
       }
@@ -138,26 +133,7 @@ export async function releaseDeployLock(session: Session): Promise<void> {
 
 /** Who holds the lock, as far as our role may see it. */
 export async function readLockHolder(session: Session): Promise<LockHolder | undefined> {
-  return await readHolder(session, "current_database()");
-}
-
-/** @param databaseExpression SQL for the name of the database whose lock it is */
-async function readHolder(session: Session, databaseExpression: string): Promise<LockHolder | undefined> {
-  const query = makeHolderQuery(databaseExpression);
-  const rows = await session.query<{ [K in keyof LockHolder]: LockHolder[K] | null }>(query, {
-    during: "read the holder of the deploy lock",
-    deadlineMs: QUERY_DEADLINE_MS,
-  });
-  const [row] = rows;
-  if (row === undefined) return undefined;
-  return {
-    pid: row.pid ?? 0,
-    applicationName: row.applicationName ?? "",
-    clientAddress: row.clientAddress ?? undefined,
-    since: row.since ?? undefined,
-    statement: row.statement ?? undefined,
-    state: row.state ?? undefined,
-  };
+  return await readHolder(session, lockOf("current_database()"));
 }
 
 /** The backend that got the lock, or undefined when somebody else holds it. */

@@ -9,6 +9,7 @@ import type { Report } from "../events.ts";
 import type { Database } from "../postgres/database.ts";
 import { DEPLOY_LOCK_KEY } from "../postgres/deploy-lock-key.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
+import { readHolder } from "../postgres/lock-holder.ts";
 import { openMaintenance } from "../postgres/maintenance.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import { pause } from "../system/pause.ts";
@@ -38,7 +39,6 @@ export interface InterruptedOptions {
 
 const POLL_MS = 500;
 const REPORT_EVERY_MS = 10_000;
-const DEADLINE_MS = 30_000;
 
 /**
  * Reads the traces of a swap from beside the database, and finishes or undoes what nobody is at work on.
@@ -129,7 +129,7 @@ async function waitForLock(session: Session, name: string, options: InterruptedO
   let reportedMs = Number.NEGATIVE_INFINITY;
   while (!(await tryLockSwap(session, name))) {
     const waitedMs = performance.now() - startedMs;
-    const holder = await readHolder(session, name);
+    const holder = await readSwapHolder(session, name);
     if (waitedMs >= options.waitMs) throw new DeployError("LOCK_NOT_ACQUIRED", { holder, waitedMs });
     if (performance.now() - reportedMs >= REPORT_EVERY_MS) {
       options.tell({ kind: "lock-waiting", holder, waitedMs });
@@ -139,23 +139,13 @@ async function waitForLock(session: Session, name: string, options: InterruptedO
   }
 }
 
-async function readHolder(session: Session, name: string): Promise<LockHolder | undefined> {
-  const [row] = await session.query<{ [K in keyof LockHolder]: LockHolder[K] | null }>(
-    `SELECT l.pid, coalesce(a.application_name, '') AS "applicationName", host(a.client_addr) AS "clientAddress",
-       to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS "since", a.state
-     FROM pg_catalog.pg_locks AS l LEFT JOIN pg_catalog.pg_stat_activity AS a USING (pid)
-     WHERE l.locktype = 'advisory' AND l.classid = ${DEPLOY_LOCK_KEY} AND l.objsubid = 2 AND l.granted
+/** As `tryLockSwap` takes it. What its holder runs is about other databases, and says nothing. */
+async function readSwapHolder(session: Session, name: string): Promise<LockHolder | undefined> {
+  const holder = await readHolder(
+    session,
+    `l.classid = ${DEPLOY_LOCK_KEY} AND l.objsubid = 2
        AND l.objid = (pg_catalog.hashtext(${quoteLiteral(name)})::bigint & 4294967295)::oid
-       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) LIMIT 1`,
-    { during: "read who swaps the database", deadlineMs: DEADLINE_MS },
+       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())`,
   );
-  if (row === undefined) return undefined;
-  return {
-    pid: row.pid ?? 0,
-    applicationName: row.applicationName ?? "",
-    clientAddress: row.clientAddress ?? undefined,
-    since: row.since ?? undefined,
-    statement: undefined,
-    state: row.state ?? undefined,
-  };
+  return holder && { ...holder, statement: undefined };
 }
