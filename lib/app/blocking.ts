@@ -26,7 +26,7 @@ export async function restoreBlocking(): Promise<void> {
   }
 }
 
-export function isNonBlocking(descriptor: number): boolean {
+function isNonBlocking(descriptor: number): boolean {
   try {
     const flags = /^flags:\t([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, "utf8"))?.[1] ?? "0";
     return (Number.parseInt(flags, 8) & O_NONBLOCK) !== 0;

@@ -3,7 +3,7 @@ import { DeployError } from "../errors.ts";
 import type { Session } from "../postgres/session.ts";
 
 /** Names as SQL has them, a few examples of each. */
-export interface DumpRights {
+interface DumpRights {
   readonly user: string;
   /** Schemas that the role may not look into. */
   readonly schemas: readonly string[];
