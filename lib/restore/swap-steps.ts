@@ -184,11 +184,15 @@ export async function undoSwap(session: Session, live: string): Promise<void> {
   if (!row.isOpen) {
     await runTransaction(session, [`ALTER DATABASE ${quoteIdentifier(live)} ALLOW_CONNECTIONS true`]);
   }
-  await session.script(`DROP DATABASE IF EXISTS ${quoteIdentifier(row.trace.scratch)} WITH (FORCE)`, {
+  await dropScratch(session, row.trace.scratch);
+  await runTransaction(session, [commentOn(live, row.comment)]);
+}
+
+export async function dropScratch(session: Session, scratch: string): Promise<void> {
+  await session.script(`DROP DATABASE IF EXISTS ${quoteIdentifier(scratch)} WITH (FORCE)`, {
     during: "drop the database that was being restored",
     deadlineMs: DROP_DEADLINE_MS,
   });
-  await runTransaction(session, [commentOn(live, row.comment)]);
 }
 
 function commentOn(database: string, text: string | null): string {

@@ -30,6 +30,7 @@ import { PROPERTIES_QUERY } from "./properties.ts";
 import {
   beginSwap,
   type DatabaseRow,
+  dropScratch,
   endBackends,
   finishSwap,
   readDatabase,
@@ -79,6 +80,7 @@ interface Swap {
 /** A server that crashed is back by then. */
 const RECONNECT_MS = 120_000;
 const POLL_MS = 200;
+const RESTORE_ATTEMPTS_MAX = 3;
 
 /**
  * Puts what the backup holds in the live database's place.
@@ -122,7 +124,7 @@ async function shutAtOnce(swap: Swap, properties: readonly string[], maintenance
   const shut = await beginSwap(await maintenance(), swap, { isShut: true }, (id) => recordTransaction(swap, id));
   await endBackends(await maintenance(), shut, await pidsOf(sessions));
   await prove(swap);
-  await restore(swap, properties, shut, await maintenance());
+  await restoreThroughCrashes(swap, properties, shut, maintenance);
   // Only now, since they hold the deploy lock, and another rung needs them where this one has failed.
   for (const session of sessions) await session.close();
   await waitUntilEmpty(await maintenance(), shut);
@@ -137,6 +139,37 @@ async function shutAtTheEnd(swap: Swap, properties: readonly string[], maintenan
   for (const session of swap.options.sessions) await session.close();
   await waitUntilEmpty(await maintenance(), shut);
   return await replace(swap, shut, await maintenance());
+}
+
+/**
+ * A server that has crashed meanwhile, with everybody's sessions, still admits nobody: what was proven before holds as long
+ * as the database's row is the one that we have written. So the restore beside it, which is lost, is begun anew.
+ */
+async function restoreThroughCrashes(
+  swap: Swap,
+  properties: readonly string[],
+  shut: DatabaseRow,
+  maintenance: Maintenance,
+): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    const session = await maintenance();
+    try {
+      return await restore(swap, properties, shut, session);
+    } catch (error) {
+      if (attempt >= RESTORE_ATTEMPTS_MAX || (await isAlive(session))) throw error;
+      const again = await maintenance();
+      const now = await readDatabase(again, swap.live);
+      if (now === undefined || now.oid !== shut.oid || now.row !== shut.row || now.isOpen) throw error;
+      await dropScratch(again, swap.scratch);
+    }
+  }
+}
+
+/** An idle session may not know yet that it is lost. */
+async function isAlive(session: Session): Promise<boolean> {
+  if (!session.isOpen) return false;
+  await readRow(session, "SELECT 1").catch(() => {});
+  return session.isOpen;
 }
 
 function recordTransaction({ options }: Swap, id: string): void {

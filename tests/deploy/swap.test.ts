@@ -272,8 +272,31 @@ test(
   TIMEOUT_MS,
 );
 
+test.each(PLACES)(
+  "the server crashes under the restore, at %d: nobody was let in since the proof, and it is restored",
+  async (place) => {
+    const own = await startCluster({ settings: { max_connections: "50" }, fsync: true });
+    try {
+      const live = await makeLive(own);
+      shut(live, place);
+      const running = startDeploy(live.project, { url: live.url, args: APP });
+      const pid = await untilAtGate(live, running);
+      open(live, place);
+      process.kill(Number(pid), "SIGKILL");
+      const run = await running.ended;
+      expect(run.exitCode, run.stderr).toBe(5);
+      expect(run.stderr).toContain("✅ 백업에서 복원 완료");
+      expect(await listDatabases(live)).toEqual(SWAPPED);
+      await expectContent(live, live.before);
+    } finally {
+      await own.remove();
+    }
+  },
+  TIMEOUT_MS,
+);
+
 test(
-  "the server crashes under the restore: the failed database, whole and open",
+  "the server crashes under the restore, and somebody lets others in: the failed database, whole and open",
   async () => {
     const own = await startCluster({ settings: { max_connections: "50" }, fsync: true });
     try {
@@ -281,6 +304,7 @@ test(
       shut(live, 500);
       const running = startDeploy(live.project, { url: live.url, args: APP });
       const pid = await untilAtGate(live, running);
+      await own.psql("postgres", `ALTER DATABASE "${live.database}" ALLOW_CONNECTIONS true`);
       open(live, 500);
       process.kill(Number(pid), "SIGKILL");
       const run = await running.ended;
