@@ -35,10 +35,15 @@ export interface FoundDeploy {
 }
 
 /** @returns undefined where the journal knows of none for a database of that name: nobody is asked anything then */
-export function mayBeInterrupted(directory: string, database: string): boolean {
+export function mayBeInterrupted(
+  directory: string,
+  { database, schema = DEFAULT_SCHEMA }: OperationSettings["target"],
+): boolean {
   const lines = readJournal(directory).filter((line) => line.database === database);
   const systems = new Set(lines.map(({ systemIdentifier }) => systemIdentifier));
-  return [...systems].some((systemIdentifier) => readUnfinished(lines, { systemIdentifier, database }) !== undefined);
+  return [...systems].some(
+    (systemIdentifier) => readUnfinished(lines, { systemIdentifier, database, schema }) !== undefined,
+  );
 }
 
 export type FindContext = Pick<OperationContext, "settings" | "tell"> & {
@@ -59,7 +64,8 @@ export async function findInterrupted(
   { settings, tell, firstRows, now }: FindContext,
 ): Promise<FoundDeploy | undefined> {
   const { backupDirectory } = settings;
-  const deploy = readUnfinished(readJournal(backupDirectory), owner);
+  const { schema = DEFAULT_SCHEMA } = settings.target;
+  const deploy = readUnfinished(readJournal(backupDirectory), { ...owner, schema });
   if (deploy === undefined) return undefined;
   tell({
     kind: "interrupted-found",

@@ -214,7 +214,7 @@ class DatabaseOperations implements DeployOperations {
   async mayBeInterrupted(): Promise<boolean> {
     const { backupDirectory, target } = this.#context.settings;
     const { mayBeInterrupted } = await import("./interrupted.ts");
-    return mayBeInterrupted(backupDirectory, target.database);
+    return mayBeInterrupted(backupDirectory, target);
   }
 
   async findInterrupted(): Promise<Interrupted<Backup> | undefined> {

@@ -115,7 +115,8 @@ async function backUp(
   const { journal, restorePlan } = point;
   const { settings, tell } = context;
   const migrations = prepared.scripts.map(({ name, checksum }) => ({ name, checksum }));
-  journal.record({ step: "begun", program: VERSION, engine: settings.migrateEngine, migrations });
+  const schema = settings.target.schema ?? DEFAULT_SCHEMA;
+  journal.record({ step: "begun", program: VERSION, engine: settings.migrateEngine, migrations, schema });
   const reasons = restorePlan.format === "custom" ? restorePlan.why : [];
   tell({ kind: "backup-started", format: restorePlan.format, reasons });
   const startedMs = performance.now();

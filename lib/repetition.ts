@@ -5,6 +5,7 @@ import { decideRetry, listDeploys } from "./journal/deploys.ts";
 import { selectOwn } from "./journal/lines.ts";
 import { readJournal } from "./journal/store.ts";
 import { readScripts } from "./migrations/folder.ts";
+import { DEFAULT_SCHEMA } from "./migrations/history.ts";
 import type { Plan } from "./migrations/plan.ts";
 import type { OperationSettings } from "./operations.ts";
 import type { Session } from "./postgres/session.ts";
@@ -18,7 +19,9 @@ export async function refuseRepetition(
 ): Promise<void> {
   const lines = readJournal(backupDirectory).filter(({ database }) => database === target.database);
   if (!lines.some(({ step }) => step === "ended")) return;
-  const deploys = listDeploys(selectOwn(lines, await readOwner(session)));
+  const { schema = DEFAULT_SCHEMA } = target;
+  const all = listDeploys(selectOwn(lines, await readOwner(session)));
+  const deploys = all.filter((deploy) => deploy.schema === schema);
   const scripts = await readScripts(migrationsDirectory, plan.pending);
   const decision = decideRetry(deploys, scripts, now);
   if (decision.kind === "try") return;

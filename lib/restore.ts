@@ -10,7 +10,7 @@ import { readOwner } from "./backup/room.ts";
 import type { BackupOwner } from "./backup/store.ts";
 import { DeployError, type RestoreReason } from "./errors.ts";
 import type { Event } from "./events.ts";
-import { listDeploys } from "./journal/deploys.ts";
+import { listDeploys, listUnsettled } from "./journal/deploys.ts";
 import { selectOwn } from "./journal/lines.ts";
 import { openJournal, readJournal } from "./journal/store.ts";
 import { withDeployLock } from "./locked.ts";
@@ -91,11 +91,10 @@ export async function restoreByHand(
 /** A deploy that has ended badly, or was killed, has nothing to be finished or undone any more. */
 function noteRestored(owner: BackupOwner, { manifest }: ChosenBackup, rung: Rung, directory: string): void {
   const now = () => new Date();
-  const last = listDeploys(selectOwn(readJournal(directory), owner)).at(-1);
+  const left = listUnsettled(listDeploys(selectOwn(readJournal(directory), owner)));
   openJournal(directory, owner, crypto.randomUUID(), now).note({ step: "restored-by-hand", backup: manifest.id, rung });
-  if (last === undefined || (last.end !== undefined && last.end.outcome !== "unresolved")) return;
   const end = { outcome: "restored", exitCode: 0, applied: [], failure: null, isFoundLater: true } as const;
-  openJournal(directory, owner, last.id, now).note({ step: "ended", ...end });
+  for (const { id } of left) openJournal(directory, owner, id, now).note({ step: "ended", ...end });
 }
 
 interface Prepared {

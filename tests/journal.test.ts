@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { appendFileSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type AnyDeployError, DeployError, type ErrorCode } from "../lib/errors.ts";
-import { decideRetry, listDeploys, listNeededBackups, readUnfinished } from "../lib/journal/deploys.ts";
+import { decideRetry, listDeploys, listNeededBackups, listUnsettled, readUnfinished } from "../lib/journal/deploys.ts";
 import { describeFailure, makeEndStep } from "../lib/journal/end.ts";
 import { formatLine, type JournalLine, type JournalStep, parseLines } from "../lib/journal/lines.ts";
 import { openJournal, readJournal, readNeededBackups } from "../lib/journal/store.ts";
@@ -12,6 +12,7 @@ import { ERRORS } from "./support/message-samples.ts";
 
 const START_MS = Date.parse("2026-06-15T12:00:00.000Z");
 const OWNER = { systemIdentifier: "7001", database: "app" };
+const HISTORY = { ...OWNER, schema: "public" };
 const A = { name: "1_a", checksum: "aa" };
 const B = { name: "2_b", checksum: "bb" };
 
@@ -30,7 +31,13 @@ function makeError(code: ErrorCode): AnyDeployError {
   return new DeployError(code, ERRORS[code][0] as never) as AnyDeployError;
 }
 
-const begun = (migrations = [A, B]): JournalStep => ({ step: "begun", program: "1", engine: "native", migrations });
+const begun = (migrations = [A, B], schema = "public"): JournalStep => ({
+  step: "begun",
+  program: "1",
+  engine: "native",
+  migrations,
+  schema,
+});
 const backedUp = (backup: string): JournalStep => ({ step: "backed-up", backup, isReused: false });
 const FAILED = makeError("MIGRATION_FAILED");
 const KILLED = makeError("DEPLOY_INTERRUPTED");
@@ -81,7 +88,7 @@ describe("the text", () => {
 describe("the deploy that was killed", () => {
   test("is the last one of that database, when it has no end", () => {
     const lines = [...succeed("1"), ...write("2", [begun(), backedUp("backup_2"), { step: "migrating" }])];
-    expect(readUnfinished(lines, OWNER)).toMatchObject({ id: "2", backup: "backup_2", isMigrating: true });
+    expect(readUnfinished(lines, HISTORY)).toMatchObject({ id: "2", backup: "backup_2", isMigrating: true });
   });
 
   test("of another database or another cluster is none of ours", () => {
@@ -89,12 +96,20 @@ describe("the deploy that was killed", () => {
       { ...OWNER, database: "shop" },
       { ...OWNER, systemIdentifier: "7002" },
     ]) {
-      expect(readUnfinished([...succeed("1"), ...write("2", [begun()], other)], OWNER)).toBeUndefined();
+      expect(readUnfinished([...succeed("1"), ...write("2", [begun()], other)], HISTORY)).toBeUndefined();
     }
   });
 
+  test("of another history in the same database is none of ours, and does not hide ours", () => {
+    const lines = [...write("1", [begun()]), ...write("2", [begun([A], "shop")])];
+    expect(readUnfinished(lines, HISTORY)).toMatchObject({ id: "1" });
+    expect(readUnfinished(lines, { ...HISTORY, schema: "shop" })).toMatchObject({ id: "2" });
+    expect(readUnfinished(lines, { ...HISTORY, schema: "third" })).toBeUndefined();
+    expect(listUnsettled(listDeploys([...lines, ...succeed("3")])).map(({ id }) => id)).toEqual(["2"]);
+  });
+
   test("is no more when another one has come after it", () => {
-    expect(readUnfinished([...write("1", [begun()]), ...succeed("2")], OWNER)).toBeUndefined();
+    expect(readUnfinished([...write("1", [begun()]), ...succeed("2")], HISTORY)).toBeUndefined();
   });
 
   test("holds what its successor needs", () => {
@@ -109,7 +124,7 @@ describe("the deploy that was killed", () => {
       { step: "restoring", rung: "in-place" },
       { step: "restore-transaction", transaction: { id: "701", pid: 12, life: "l" } },
     ]);
-    expect(readUnfinished(lines, OWNER)).toMatchObject({
+    expect(readUnfinished(lines, HISTORY)).toMatchObject({
       claimedBackup: "backup_1",
       backup: undefined,
       sessions: { opened: 5, isExact: false },

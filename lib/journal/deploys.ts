@@ -2,16 +2,16 @@
 import {
   type JournalConcurrent,
   type JournalFailure,
+  type JournalHistory,
   type JournalLine,
   type JournalMigration,
   type JournalOutcome,
-  type JournalOwner,
   type JournalTransaction,
   selectOwn,
 } from "./lines.ts";
 
 /** A deploy as its lines tell it. */
-export interface JournaledDeploy extends JournalOwner {
+export interface JournaledDeploy extends JournalHistory {
   readonly id: string;
   /** ISO 8601 in UTC, as all times here. */
   readonly startedAt: string;
@@ -61,12 +61,13 @@ export function listDeploys(lines: readonly JournalLine[]): JournaledDeploy[] {
 }
 
 function begin(line: Extract<JournalLine, { step: "begun" }>): Mutable<JournaledDeploy> {
-  const { deploy, time, systemIdentifier, database, program, engine, migrations } = line;
+  const { deploy, time, systemIdentifier, database, schema, program, engine, migrations } = line;
   return {
     id: deploy,
     startedAt: time,
     systemIdentifier,
     database,
+    schema,
     program,
     engine,
     migrations,
@@ -126,10 +127,10 @@ function apply(deploy: Mutable<JournaledDeploy>, line: JournalLine): void {
 
 /**
  * The deploy that was killed, to be asked with the deploy lock: then nobody is at work on that database. Only the last one
- * of it can be: each that works finishes what it finds.
+ * of a history can be: each that works finishes what it finds. By the rows of another history nothing could be told.
  */
-export function readUnfinished(lines: readonly JournalLine[], owner: JournalOwner): JournaledDeploy | undefined {
-  const last = listDeploys(selectOwn(lines, owner)).at(-1);
+export function readUnfinished(lines: readonly JournalLine[], history: JournalHistory): JournaledDeploy | undefined {
+  const last = listDeploys(selectOwn(lines, history)).findLast(({ schema }) => schema === history.schema);
   return last?.end === undefined ? last : undefined;
 }
 
@@ -196,24 +197,32 @@ function isSameList(one: readonly JournalMigration[], other: readonly JournalMig
 }
 
 /**
- * Ids of backups that a failure may still need: since the last success on each database, those of deploys that a person
+ * Ids of backups that a failure may still need: since the last success of each history, those of deploys that a person
  * has to look at or that were killed, and that of the last failure, which the next try uses again.
  *
  * @param deploys those of a whole journal, in order
  */
 export function listNeededBackups(deploys: readonly JournaledDeploy[]): string[] {
-  const needed = [...groupByOwner(deploys).values()].flatMap((own) => {
+  const needed = [...groupByHistory(deploys).values()].flatMap((own) => {
     const since = own.slice(own.findLastIndex(({ end }) => end?.outcome === "deployed") + 1);
-    const isOpen = ({ end }: JournaledDeploy) => end === undefined || end.outcome === "unresolved";
-    return since.filter((deploy) => isOpen(deploy) || deploy === since.at(-1));
+    return since.filter((deploy) => isUnsettled(deploy) || deploy === since.at(-1));
   });
   return [...new Set(needed.flatMap(({ backup }) => (backup === undefined ? [] : [backup])))];
 }
 
-function groupByOwner(deploys: readonly JournaledDeploy[]): Map<string, JournaledDeploy[]> {
+/** The last deploy of each history, where it was killed or has called a person. @param deploys in order */
+export function listUnsettled(deploys: readonly JournaledDeploy[]): JournaledDeploy[] {
+  return [...groupByHistory(deploys).values()].flatMap((own) => own.slice(-1)).filter(isUnsettled);
+}
+
+function isUnsettled({ end }: JournaledDeploy): boolean {
+  return end === undefined || end.outcome === "unresolved";
+}
+
+function groupByHistory(deploys: readonly JournaledDeploy[]): Map<string, JournaledDeploy[]> {
   const groups = new Map<string, JournaledDeploy[]>();
   for (const deploy of deploys) {
-    const key = JSON.stringify([deploy.systemIdentifier, deploy.database]);
+    const key = JSON.stringify([deploy.systemIdentifier, deploy.database, deploy.schema]);
     groups.set(key, [...(groups.get(key) ?? []), deploy]);
   }
   return groups;

@@ -26,6 +26,11 @@ export interface JournalMigration {
   readonly checksum: string;
 }
 
+/** Whose deploys: those of one history. */
+export interface JournalHistory extends JournalOwner {
+  readonly schema: string;
+}
+
 /** A transaction of ours, by which the server can be asked what became of it. */
 export interface JournalTransaction {
   readonly id: string;
@@ -48,6 +53,8 @@ export type JournalStep =
       readonly program: string;
       readonly engine: "native" | "prisma";
       readonly migrations: readonly JournalMigration[];
+      /** That of `_prisma_migrations`. A database may have several histories, each in a schema of its own. */
+      readonly schema: string;
     }
   /** The id is ours: whatever file of it is not finished belongs to this deploy. */
   | { readonly step: "backing-up"; readonly backup: string }

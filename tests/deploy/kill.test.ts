@@ -263,6 +263,37 @@ test("behind the last COMMIT: migrated, and the next one that works says so in t
   await cluster.remove();
 });
 
+test("behind the last COMMIT, and another schema's history comes next: it leaves that deploy to its own next one", async () => {
+  const live = await makeLive(() => ({ "2_orders": "CREATE TABLE orders (id int);\n" }));
+  const { cluster, database, url, project } = live;
+  expectStarted(await runDeploy(project, { url, args: APP }));
+  // What a kill just before it leaves is everything but the last line.
+  const path = join(project.backupDirectory, "journal.jsonl");
+  const lines = readFileSync(path, "utf8").split(/(?<=\n)/);
+  expect(lines.at(-1)).toContain('"ended"');
+  writeFileSync(path, lines.slice(0, -1).join(""));
+
+  await cluster.psql(database, "CREATE SCHEMA shop");
+  const shop = makeProject({ "1_shop": "CREATE TABLE shop.goods (id int);\n" });
+  const shopUrl = `${url}${url.includes("?") ? "&" : "?"}schema=shop`;
+  const environment = { BACKUP_DIR: project.backupDirectory };
+  for (const name of ["1_shop", "2_shop"]) {
+    shop.add(name, `CREATE TABLE shop."${name}" (id int);\n`);
+    const run = await runDeploy(shop, { url: shopUrl, args: APP, environment });
+    expectStarted(run);
+    expect(run.stderr).not.toContain("중단된 이전 배포");
+  }
+  expect(await readRows(live)).toBe("1_base\n2_orders");
+  expect(await cluster.psql(database, "SELECT to_regclass('orders') IS NOT NULL")).toBe("t");
+
+  project.add("3_more", "CREATE TABLE more (id int);");
+  const run = await runDeploy(project, { url, args: APP });
+  expectStarted(run);
+  expect(run.stderr).toContain("중단된 배포에서 온전히 적용된 마이그레이션: 2_orders");
+  expect(readEnds(live)).toEqual(["deployed later", "deployed", "deployed", "deployed"]);
+  await cluster.remove();
+});
+
 const INDEX = {
   "2_orders": "CREATE TABLE orders (id int);",
   "3_index": "CREATE UNIQUE INDEX CONCURRENTLY users_name ON users (slow(id));",
