@@ -104,6 +104,7 @@ class DatabaseOperations implements DeployOperations {
   #journal: Journal | undefined;
   #point: RecoveryPoint | undefined;
   #fence: string | undefined;
+  #fenceTransactionId: string | undefined;
   /** Set while what is at hand is a deploy that was killed, and not ours; with what had failed before, where that had. */
   #killed: { readonly failure: JournalFailure | undefined } | undefined;
 
@@ -204,7 +205,9 @@ class DatabaseOperations implements DeployOperations {
     this.#context.signal.throwIfAborted();
     const { makeFenceId, raiseFence } = await import("./restore/fence.ts");
     this.#fence = makeFenceId(new Date());
-    this.#context.tell({ kind: "fence-raised", ...(await raiseFence(this.#database, this.#fence)) });
+    const { transactionId, ...raised } = await raiseFence(this.#database, this.#fence);
+    this.#fenceTransactionId = transactionId;
+    this.#context.tell({ kind: "fence-raised", ...raised });
   }
 
   async lowerFence(): Promise<void> {
@@ -276,7 +279,8 @@ class DatabaseOperations implements DeployOperations {
   async takeBackup(): Promise<Backup> {
     const { takeRecoveryPoint } = await import("./recovery.ts");
     const { history, session, prepared } = this.#current();
-    this.#point = await takeRecoveryPoint(this.#database, session, prepared, history, this.#context);
+    const context = { ...this.#context, fenceTransactionId: this.#fenceTransactionId };
+    this.#point = await takeRecoveryPoint(this.#database, session, prepared, history, context);
     this.#journal = this.#point.journal;
     return this.#point.backup;
   }
@@ -376,8 +380,11 @@ class DatabaseOperations implements DeployOperations {
       signal: new AbortController().signal,
       tell,
     });
+    if (lowered !== undefined) {
+      this.#journal?.note({ step: "fence-lowered", transactionId: lowered.transactionId });
+    }
     // A restored database that was swapped in has never had it.
-    if (lowered !== undefined || !wasLeft) tell({ kind: "fence-lowered", wasLeft, id, ended: 0, ...lowered });
+    if (lowered !== undefined || !wasLeft) tell({ kind: "fence-lowered", wasLeft, id, ended: lowered?.ended ?? 0 });
   }
 
   #lockOptions(signal: AbortSignal): LockOptions {

@@ -52,13 +52,18 @@ export interface RecoveryPoint {
 const QUERY_DEADLINE_MS = 60_000;
 const DUMP_LOCK_WAIT_MS = 60_000;
 
+type MarkContext = OperationContext & {
+  /** Of the transaction that has raised our fence before the mark; undefined without one. */
+  readonly fenceTransactionId?: string | undefined;
+};
+
 /** @throws what refuses the deploy (exit 4), with nothing left of the backup */
 export async function takeRecoveryPoint(
   database: Database,
   session: Session,
   prepared: Prepared,
   history: History,
-  context: OperationContext,
+  context: MarkContext,
 ): Promise<RecoveryPoint> {
   const { settings, signal, tell } = context;
   const coordinator = await database.open("backup");
@@ -110,7 +115,7 @@ async function backUp(
   point: Omit<RecoveryPoint, "backup">,
   prepared: Prepared,
   history: History,
-  context: OperationContext,
+  context: MarkContext,
 ): Promise<Pick<RecoveryPoint, "backup" | "mark" | "backupMs">> {
   const { journal, restorePlan } = point;
   const { settings, tell } = context;
@@ -153,7 +158,7 @@ async function reuseBackup(
   session: Session,
   { mark, restorePlan }: Pick<RecoveryPoint, "mark" | "restorePlan">,
   prepared: Prepared,
-  { settings, signal, tell }: OperationContext,
+  { settings, signal, tell, fenceTransactionId }: MarkContext,
 ): Promise<ReusedBackup | undefined> {
   const { findReusable } = await import("./reuse.ts");
   const startedMs = performance.now();
@@ -163,6 +168,7 @@ async function reuseBackup(
     format: restorePlan.format,
     pgRestore: prepared.tools.pgRestore,
     mayBeRestored: !isOneTransaction(prepared),
+    fenceTransactionId,
     signal,
   });
   if (reused === undefined) return undefined;

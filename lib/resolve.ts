@@ -91,7 +91,7 @@ async function resolveLocked(
 async function lowerLeftFence(database: Database, session: Session, id: string, tell: Report): Promise<void> {
   const { lowerFence } = await import("./restore/fence.ts");
   const lowered = await lowerFence(database, id);
-  if (lowered !== undefined) tell({ kind: "fence-lowered", wasLeft: true, ...lowered });
+  if (lowered !== undefined) tell({ kind: "fence-lowered", wasLeft: true, id, ended: lowered.ended });
   // It connected behind the fence, and would stay read-only.
   await session.script("SET default_transaction_read_only = off", {
     during: "set the session up to write",

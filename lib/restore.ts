@@ -77,7 +77,9 @@ export async function restoreByHand(
   context.signal.throwIfAborted();
   return await withDeployLock(context, "restore", async (session, database) => {
     const lowered = await lowerAnyFence(database);
-    if (lowered !== undefined) context.tell({ kind: "fence-lowered", wasLeft: true, ...lowered });
+    if (lowered !== undefined) {
+      context.tell({ kind: "fence-lowered", wasLeft: true, id: lowered.id, ended: lowered.ended });
+    }
     context.tell({ kind: "restore-started", backupPath: backup.path });
     const startedMs = performance.now();
     const kept = await restoreAs(choice, { database, session, backup, tools }, context);

@@ -23,6 +23,8 @@ export interface ReuseOptions {
   readonly pgRestore: ClientTool;
   /** Where what would be migrated could be undone by a restore: then the sequences must stand where they stood. */
   readonly mayBeRestored: boolean;
+  /** Of the transaction that has raised our fence before the new mark; undefined without one. */
+  readonly fenceTransactionId?: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -34,7 +36,8 @@ export interface ReusedBackup {
 
 /**
  * The backup of the last deploy, read again in full, when it is proven that it holds what the new mark holds: the catalog
- * is the same to the last row, and no transaction has committed in between. Undefined where that can't be proven.
+ * is the same to the last row, and no transaction has committed in between but those of our fences. Undefined where that
+ * can't be proven.
  *
  * @param session of ours, outside of any transaction
  */
@@ -43,14 +46,17 @@ export async function findReusable(
   mark: Mark,
   options: ReuseOptions,
 ): Promise<ReusedBackup | undefined> {
-  const { directory, owner, format, pgRestore, signal } = options;
-  const last = listDeploys(selectOwn(readJournal(directory), owner)).findLast(({ backup }) => backup !== undefined);
+  const { directory, owner, format, pgRestore, fenceTransactionId, signal } = options;
+  const deploys = listDeploys(selectOwn(readJournal(directory), owner));
+  const last = deploys.findLast(({ backup }) => backup !== undefined);
   if (last?.backup === undefined) return undefined;
+  // A fence changes nothing but settings, which the marks hold as they are without it.
+  const fences = [...last.fenceTransactions, ...(fenceTransactionId === undefined ? [] : [fenceTransactionId])];
   const earlier = (await readMarkFile(directory, last.backup))?.mark;
   const backup = await readBackup(directory, last.backup);
   if (earlier === undefined || backup?.state !== "present" || backup.manifest.format !== format) return undefined;
   if (!isUnchanged(earlier, mark, options)) return undefined;
-  if ((await readTransactionsSince(session, earlier)) !== "none-committed") return undefined;
+  if ((await readTransactionsSince(session, earlier, fences)) !== "none-committed") return undefined;
   try {
     await verifyBackup(backup.path, { pgRestore, expected: backup.manifest, signal });
   } catch {

@@ -34,6 +34,8 @@ export interface JournaledDeploy extends JournalHistory {
   readonly failure: JournalFailure | undefined;
   readonly isRestoring: boolean;
   readonly restoreTransactions: readonly JournalTransaction[];
+  /** Ids of those that have lowered its fence. */
+  readonly fenceTransactions: readonly string[];
   /** Undefined for one that is at work, or was killed. */
   readonly end: JournaledEnd | undefined;
 }
@@ -81,6 +83,7 @@ function begin(line: Extract<JournalLine, { step: "begun" }>): Mutable<Journaled
     failure: undefined,
     isRestoring: false,
     restoreTransactions: [],
+    fenceTransactions: [],
     end: undefined,
   };
 }
@@ -114,6 +117,9 @@ function apply(deploy: Mutable<JournaledDeploy>, line: JournalLine): void {
       break;
     case "restore-transaction":
       deploy.restoreTransactions = [...deploy.restoreTransactions, line.transaction];
+      break;
+    case "fence-lowered":
+      deploy.fenceTransactions = [...deploy.fenceTransactions, line.transactionId];
       break;
     case "ended": {
       const { time, outcome, exitCode, applied, failure, isFoundLater } = line;

@@ -76,6 +76,8 @@ export type JournalStep =
   | { readonly step: "failed"; readonly failure: JournalFailure }
   | { readonly step: "restoring"; readonly rung: string }
   | { readonly step: "restore-transaction"; readonly transaction: JournalTransaction }
+  /** Writers were let in again, by that transaction. */
+  | { readonly step: "fence-lowered"; readonly transactionId: string }
   /** Outside of any deploy: a person has put this backup in the place of what was there. */
   | { readonly step: "restored-by-hand"; readonly backup: string; readonly rung: string }
   | {

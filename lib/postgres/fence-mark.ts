@@ -23,7 +23,7 @@ export const DATABASE_ENTRIES = `pg_db_role_setting AS s, unnest(s.setconfig) AS
   WHERE s.setrole = 0 AND s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())`;
 
 /** SQL condition on a row of settings. */
-const IS_FENCE_ENTRY = `starts_with(entry, 'application_name=${WORDS}')`;
+export const IS_FENCE_ENTRY = `starts_with(entry, 'application_name=${WORDS}')`;
 
 /** SQL: what stands behind the words, NULL where there is no fence. One look into a small catalog. */
 export const FENCE_EXPRESSION = `(SELECT substr(entry, ${"application_name=".length + WORDS.length + 1})

@@ -5,6 +5,7 @@
  * was undone by another one changes it too, while VACUUM, ANALYZE, FREEZE, temporary objects and whatever was rolled
  * back do not. Rows of tables are not catalogs: who wrote those is told by the proofs of `restore/proof.ts`.
  */
+import { IS_FENCE_ENTRY } from "./fence-mark.ts";
 import type { Session } from "./session.ts";
 
 interface Catalog {
@@ -81,7 +82,10 @@ const CATALOGS: readonly Catalog[] = [
   {
     name: "pg_db_role_setting",
     key: "setdatabase || '.' || setrole",
-    where: "setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    // A fence of ours writes its row anew each time. The mark's properties tell whether it holds the same.
+    where:
+      "setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) " +
+      `AND NOT EXISTS (SELECT FROM unnest(setconfig) AS entry WHERE ${IS_FENCE_ENTRY})`,
   },
   {
     name: "pg_shdescription",

@@ -11,7 +11,7 @@ import type { Database } from "../postgres/database.ts";
 import { DATABASE_ENTRIES, FENCE_EXPRESSION, FENCE_WORDS, FENCED_NAMES, readFenceId } from "../postgres/fence-mark.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
-import { prepareSession } from "./evidence.ts";
+import { prepareSession, readRow } from "./evidence.ts";
 
 export interface RaisedFence {
   readonly id: string;
@@ -21,12 +21,16 @@ export interface RaisedFence {
   readonly remaining: number;
   /** Roles with a setting of their own, which is stronger than the database's. */
   readonly overridingRoles: readonly string[];
+  /** Of the transaction that has raised it. */
+  readonly transactionId: string;
 }
 
 export interface LoweredFence {
   readonly id: string;
   /** Sessions of others that were ended: they would have stayed read-only for as long as they last. */
   readonly ended: number;
+  /** Of the transaction that has lowered it. */
+  readonly transactionId: string;
 }
 
 export interface FenceRights {
@@ -69,9 +73,9 @@ export async function readFenceRights(session: Session): Promise<FenceRights> {
 export async function raiseFence(database: Database, id: string): Promise<RaisedFence> {
   database.passFence();
   return await withSession(database, async (session) => {
-    await runTransaction(session, makeRaiseBlock(id));
+    const transactionId = await runTransaction(session, makeRaiseBlock(id));
     const { ended, remaining } = await endOthers(session);
-    return { id, ended, remaining, overridingRoles: await readOverridingRoles(session) };
+    return { id, ended, remaining, overridingRoles: await readOverridingRoles(session), transactionId };
   });
 }
 
@@ -88,9 +92,9 @@ export async function lowerFence(database: Database, id: string): Promise<Lowere
     if (found !== id) return undefined;
     const { isAllowed, ...fields } = await readFenceRights(session);
     if (!isAllowed) throw new DeployError("FENCE_DENIED", { ...fields, isLeft: true });
-    await runTransaction(session, LOWER_BLOCK);
+    const transactionId = await runTransaction(session, LOWER_BLOCK);
     const { ended } = await endOthers(session);
-    return { id, ended };
+    return { id, ended, transactionId };
   });
 }
 
@@ -134,11 +138,19 @@ async function withSession<Result>(database: Database, act: (session: Session) =
   }
 }
 
-/** Nothing of it holds where any of it fails. The fence itself makes transactions read-only that do not say otherwise. */
-async function runTransaction(session: Session, block: string): Promise<void> {
+/**
+ * Nothing of it holds where any of it fails. The fence itself makes transactions read-only that do not say otherwise.
+ *
+ * @returns the transaction's id
+ */
+async function runTransaction(session: Session, block: string): Promise<string> {
   const during = "change the fence";
+  const options = { during, deadlineMs: DEADLINE_MS };
   try {
-    await session.script(`BEGIN READ WRITE;\n${block};\nCOMMIT`, { during, deadlineMs: DEADLINE_MS });
+    await session.script(`BEGIN READ WRITE;\n${block}`, options);
+    const { id } = await readRow<{ id: string }>(session, `SELECT pg_current_xact_id()::text AS "id"`);
+    await session.script("COMMIT", options);
+    return id;
   } catch (cause) {
     if (!(cause instanceof ServerError)) throw cause;
     throw new DeployError("STATEMENT_FAILED", { during, server: cause.server }, { cause });

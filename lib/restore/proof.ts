@@ -124,9 +124,13 @@ export async function readEvidence(session: Session, mark: MarkedEvidence, own: 
   return { place, presence, counters, transactions };
 }
 
-/** What has happened to transactions since a mark of this server, ours included. @throws what the session throws */
-export async function readTransactionsSince(session: Session, mark: MarkedEvidence): Promise<ForeignTransactions> {
-  return await readTransactions(session, mark, { transactionIds: [] });
+/** What has happened to transactions since a mark of this server, but to those. @throws what the session throws */
+export async function readTransactionsSince(
+  session: Session,
+  mark: MarkedEvidence,
+  transactionIds: readonly string[],
+): Promise<ForeignTransactions> {
+  return await readTransactions(session, mark, { transactionIds });
 }
 
 async function readTransactions(

@@ -91,6 +91,19 @@ test("ten quick restarts: one attempt, one backup, and each exits 5", async () =
   expect(dumpDatabase(cluster, live.database)).toBe(live.before);
 });
 
+test("a fence that is raised and lifted each time is no change: the same backup is taken again", async () => {
+  const live = await makeLive();
+  for (let attempt = 1; attempt <= 3; attempt += 1) {
+    const run = await live.run("--retry", "--maintenance");
+    expectFailed(run);
+    expect(run.stderr.includes("이전 배포의 백업을 다시 사용")).toBe(attempt > 1);
+  }
+  expect(live.counts()).toEqual({ attempts: 3, backups: 1 });
+  await cluster.psql(live.database, "UPDATE users SET name = name || id");
+  expectStarted(await live.run("--retry", "--maintenance"));
+  expect(live.counts()).toEqual({ attempts: 4, backups: 2 });
+});
+
 test("whoever mends the data gets through at once with --retry, and without it after the interval", async () => {
   for (const waits of [false, true]) {
     const live = await makeLive();
