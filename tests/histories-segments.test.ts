@@ -11,7 +11,7 @@ import { analyseScripts } from "../lib/migrations/analysis.ts";
 import { readMigrationsFolder, readScripts } from "../lib/migrations/folder.ts";
 import { type AnalysedScript, makeSegments, type Segment } from "../lib/migrations/segments.ts";
 import { sharedCluster } from "./support/cluster.ts";
-import { dumpDatabase } from "./support/dump.ts";
+import { dumpRows } from "./support/dump.ts";
 import { type Engine, SERVER_15, startEngine } from "./support/native.ts";
 import { makeRandom } from "./support/random.ts";
 import { dumpSchema } from "./support/schema-dump.ts";
@@ -112,12 +112,11 @@ describe.skipIf(histories.length === 0).each(histories)("windows of %s, drawn by
 });
 
 /** A copy of the database, and the window applied to it. */
-async function applyOn(before: Engine, segments: readonly Segment[]): Promise<{ schema: string; rows: string }> {
+async function applyOn(before: Engine, segments: readonly Segment[]): Promise<{ schema: string; rows: string[] }> {
   const name = `copy_${crypto.randomUUID().slice(0, 8)}`;
   await before.cluster.psql("postgres", `CREATE DATABASE ${name} TEMPLATE "${before.name}"`);
   const engine = await apply(segments, name);
-  const rows = dumpDatabase(engine.cluster, name, ["--data-only", "--inserts", "--exclude-table=_prisma_migrations"]);
-  return { schema: await dumpSchema(engine.cluster, name), rows: withoutChance(rows) };
+  return { schema: await dumpSchema(engine.cluster, name), rows: dumpRows(engine.cluster, name, withoutChance) };
 }
 
 /** A time or an identifier that is made anew differs each time, however it is applied. */

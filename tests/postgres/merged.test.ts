@@ -6,7 +6,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { analyseScripts } from "../../lib/migrations/analysis.ts";
 import { makeSegments, type Segment } from "../../lib/migrations/segments.ts";
 import { sharedCluster } from "../support/cluster.ts";
-import { dumpDatabase } from "../support/dump.ts";
+import { dumpDatabase, dumpRows } from "../support/dump.ts";
 import { makeScript, startEngine } from "../support/native.ts";
 import { makeRandom } from "../support/random.ts";
 
@@ -96,13 +96,11 @@ async function applyTo(segments: readonly Segment[]) {
   const engine = await startEngine(cluster, { name });
   const result = await engine.applySegments(segments);
   await engine.session.close();
-  const data = ["--data-only", "--inserts", "--exclude-table=_prisma_migrations"];
   return {
     // The error first: it says why.
     failure: result.kind === "failed" ? { migration: result.failed, ...result.error.fields } : undefined,
     schema: dumpDatabase(cluster, name, ["--schema-only"]),
-    // VACUUM makes room for the next row somewhere in the middle.
-    rows: dumpDatabase(cluster, name, data).split("\n").toSorted(),
+    rows: dumpRows(cluster, name),
     history: await engine.rows(),
     transactions: engine.committing.length,
   };
