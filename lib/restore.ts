@@ -76,6 +76,9 @@ export async function restoreByHand(
   await consent(choice);
   context.signal.throwIfAborted();
   return await withDeployLock(context, "restore", async (session, database) => {
+    // One that was killed while we waited has left its copy, which nobody would find behind a trace of ours.
+    const { maintenanceDatabase, deployLockWaitMs: waitMs } = context.settings;
+    await resolveSwap(database, { ...context, maintenanceDatabase, waitMs });
     const lowered = await lowerAnyFence(database);
     if (lowered !== undefined) {
       context.tell({ kind: "fence-lowered", wasLeft: true, id: lowered.id, ended: lowered.ended });

@@ -485,6 +485,36 @@ test(
 );
 
 test(
+  "a restore by hand that has waited for one that is killed removes its copy, and restores",
+  async () => {
+    const live = await makeLive();
+    const { cluster, database, url, project } = live;
+    project.add("2_half", GOOD);
+    expectStarted(await runDeploy(project, { url, args: APP }));
+    shut(live, 900);
+    const holder = await openClient(cluster, database);
+    await holder.run("SELECT pg_advisory_lock(72707369)");
+    const both = Array.from({ length: 2 }, () =>
+      startDeploy(project, { url, args: ["restore", "latest", "--yes-restore", database] }),
+    );
+    await until("both wait", () => both.every((run) => run.output().includes("다른 배포가 끝나기를 기다리는 중")));
+    await holder.end();
+    await untilAtGate(live);
+    const first = both.find((run) => run.output().includes("🔄 백업에서 복원을 시도합니다..."));
+    const second = both.find((run) => run !== first);
+    first?.kill("SIGKILL");
+    await first?.ended;
+    open(live, 900);
+    const run = await second?.ended;
+    expect(run?.exitCode, run?.stderr).toBe(0);
+    expect(run?.stderr).toContain("중단된 복원을 취소했습니다.");
+    expect(await listDatabases(live)).toEqual(SWAPPED);
+    expect(dumpDatabase(cluster, database, CONTENT)).toBe(live.before);
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "a client that commits all the time: --restore=always swaps, and every acknowledged write is in the one that is kept",
   async () => {
     const live = await makeLive();
