@@ -5,3 +5,6 @@
  * @see https://github.com/prisma/prisma-engines (schema-engine, flavour/postgres.rs, acquire_lock)
  */
 export const DEPLOY_LOCK_KEY = 72707369;
+
+/** First of the two keys by which those who wait beside the database take turns. Ours alone. */
+export const DEPLOY_TURN_KEY = DEPLOY_LOCK_KEY + 1;

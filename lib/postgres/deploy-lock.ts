@@ -12,7 +12,7 @@ import type { Report } from "../events.ts";
 import { pause } from "../system/pause.ts";
 import { isShut } from "./connection-error.ts";
 import type { Database } from "./database.ts";
-import { DEPLOY_LOCK_KEY } from "./deploy-lock-key.ts";
+import { DEPLOY_LOCK_KEY, DEPLOY_TURN_KEY } from "./deploy-lock-key.ts";
 import { quoteLiteral } from "./identifier.ts";
 import { readHolder } from "./lock-holder.ts";
 import type { Session } from "./session.ts";
@@ -57,15 +57,19 @@ export async function acquireDeployLock(
 ): Promise<Session> {
   const wait = makeWait(database, options);
   let session: Session | undefined;
+  let turn: Session | undefined;
   for (;;) {
     try {
       if (session?.isOpen !== true) session = await openSession();
       const pid = await tryLock(session);
+      await turn?.close();
       if (pid !== undefined) return await confirmLock(database, session, pid);
       await wait.report(session, "current_database()");
       // Where it can't wait beside the database, it keeps its session.
-      await wait.beside(session);
+      turn = await wait.beside(session);
+      if (turn !== undefined) continue;
     } catch (error) {
+      await turn?.close();
       if (!isCutByHolder(error) || wait.isOver()) {
         await session?.close();
         throw error;
@@ -80,8 +84,13 @@ interface Wait {
   isOver(): boolean;
   /** Says who holds the lock, from time to time. @throws LOCK_NOT_ACQUIRED when the time is over */
   report(session: Session, databaseExpression: string): Promise<void>;
-  /** Closes the session and waits in another database until nobody holds the lock. Returns at once where none lets us in. */
-  beside(session: Session): Promise<void>;
+  /**
+   * Closes the session and waits in another database until nobody holds the lock, and it is our turn to try: whoever
+   * enters while another one has got the lock would be a stranger to the proof that nobody else has written.
+   *
+   * @returns the session that has the turn for as long as it lasts; undefined, and at once, where no database lets us in
+   */
+  beside(session: Session): Promise<Session | undefined>;
 }
 
 function makeWait({ target }: Database, { waitMs, signal, tell, openBeside }: LockOptions): Wait {
@@ -102,16 +111,18 @@ function makeWait({ target }: Database, { waitMs, signal, tell, openBeside }: Lo
   const beside = async (session: Session) => {
     const watcher = isPossible ? await openBeside?.() : undefined;
     isPossible = watcher !== undefined;
-    if (watcher === undefined) return;
+    if (watcher === undefined) return undefined;
     try {
       await session.close();
       const name = quoteLiteral(target.database);
-      while ((await readHolder(watcher, lockOf(name))) !== undefined) {
+      while ((await readHolder(watcher, lockOf(name))) !== undefined || !(await tryTurn(watcher, name))) {
         await report(watcher, name);
         await pause(POLL_MS, signal);
       }
-    } finally {
+      return watcher;
+    } catch (error) {
       await watcher.close();
+      throw error;
     }
   };
   return { isOver, report, beside };
@@ -134,6 +145,15 @@ export async function releaseDeployLock(session: Session): Promise<void> {
 /** Who holds the lock, as far as our role may see it. */
 export async function readLockHolder(session: Session): Promise<LockHolder | undefined> {
   return await readHolder(session, lockOf("current_database()"));
+}
+
+/** Between those who wait in the same database, about the one of that name. */
+async function tryTurn(watcher: Session, name: string): Promise<boolean> {
+  const [row] = await watcher.query<{ isHeld: boolean }>(
+    `SELECT pg_try_advisory_lock(${DEPLOY_TURN_KEY}, hashtext(${name})) AS "isHeld"`,
+    { during: "take a turn at the deploy lock", deadlineMs: QUERY_DEADLINE_MS },
+  );
+  return row?.isHeld === true;
 }
 
 /** The backend that got the lock, or undefined when somebody else holds it. */
