@@ -15,7 +15,7 @@ import { untilInterrupted } from "./postgres/interruption.ts";
 import type { Session } from "./postgres/session.ts";
 import { formatServerVersion } from "./postgres/tool-choice.ts";
 import { findTools } from "./preflight.ts";
-import { takeMarkedBackup } from "./recovery.ts";
+import { takeMarkedBackup } from "./recovery-point.ts";
 import { listLeftovers, removeLeftovers } from "./restore/leftovers.ts";
 import { takeMark } from "./restore/mark.ts";
 import { chooseRestore } from "./restore/plan.ts";

@@ -15,7 +15,7 @@ import { type InterruptedRows, judgeInterrupted } from "./migrations/interrupted
 import type { OperationContext, OperationSettings } from "./operations.ts";
 import type { Database } from "./postgres/database.ts";
 import type { Session } from "./postgres/session.ts";
-import { type RecoveryPoint, watchSessions } from "./recovery.ts";
+import { type RecoveryPoint, watchSessions } from "./recovery-point.ts";
 import { isContentOf } from "./restore/mark.ts";
 import { type MarkFile, readMarkFile } from "./restore/mark-file.ts";
 import { chooseRestore } from "./restore/plan.ts";

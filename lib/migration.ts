@@ -15,7 +15,7 @@ import type { Database } from "./postgres/database.ts";
 import type { Session } from "./postgres/session.ts";
 import { addSessionOption } from "./postgres/url-options.ts";
 import type { Prepared } from "./preflight.ts";
-import { objectionTo, type RecoveryPoint } from "./recovery.ts";
+import { objectionTo, type RecoveryPoint } from "./recovery-point.ts";
 
 export interface Migration {
   readonly database: Database;

@@ -28,7 +28,7 @@ import { untilInterrupted } from "./postgres/interruption.ts";
 import type { Session } from "./postgres/session.ts";
 import type { ConnectionTarget } from "./postgres/url.ts";
 import type { Prepared } from "./preflight.ts";
-import type { RecoveryPoint } from "./recovery.ts";
+import type { RecoveryPoint } from "./recovery-point.ts";
 import type { RecoveryChoices } from "./restore/choices.ts";
 import type { SwapEnd } from "./restore/interrupted-swap.ts";
 import type { RestorePolicy } from "./restore/plan.ts";
@@ -271,13 +271,13 @@ class DatabaseOperations implements DeployOperations {
   }
 
   async previewRestore(): Promise<void> {
-    const { previewRestore } = await import("./recovery.ts");
+    const { previewRestore } = await import("./recovery-point.ts");
     const { session, prepared } = this.#current();
     await previewRestore(this.#database, session, prepared, this.#context);
   }
 
   async takeBackup(): Promise<Backup> {
-    const { takeRecoveryPoint } = await import("./recovery.ts");
+    const { takeRecoveryPoint } = await import("./recovery-point.ts");
     const { history, session, prepared } = this.#current();
     const context = { ...this.#context, fenceTransactionId: this.#fenceTransactionId };
     this.#point = await takeRecoveryPoint(this.#database, session, prepared, history, context);
