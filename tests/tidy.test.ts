@@ -219,12 +219,13 @@ test("no line of a comment is too long", () => {
   expect(long).toEqual([]);
 });
 
-test("no path of somebody's machine and no registry's host", () => {
-  const paths = new RegExp(["/(wo" + "rk|ro" + "ot|home/[a-z]+|Users/[A-Za-z]+)/", "registry\\.np" + "mjs"].join("|"));
+test("no path of somebody's machine, no registry's host, and no mark of a merge", () => {
+  const left = ["/(wo" + "rk|ro" + "ot|home/[a-z]+|Users/[A-Za-z]+)/", "registry\\.np" + "mjs", "^(<{7}|>{7}) "];
+  const pattern = new RegExp(left.join("|"), "m");
   const files = [".ci", "bench", "docs", "examples", "lib", "scripts", "tests"]
     .flatMap((folder) => readFiles(folder, /./))
     .concat(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "package.json", "bun.lock"].flatMap(readFileIfPresent));
-  expect(files.filter(({ text }) => paths.test(text)).map(({ path }) => path)).toEqual([]);
+  expect(files.filter(({ text }) => pattern.test(text)).map(({ path }) => path)).toEqual([]);
 });
 
 /**

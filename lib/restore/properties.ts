@@ -1,11 +1,7 @@
 /**
  * What belongs to a database as a whole, and is in no dump of it: settings, rights, comment, connection limit. As the
-<<<<<<< HEAD
  * statements that set it, so that two states can be compared and one be put back. A fence of ours is no part of it: what
- * counts is what the settings were before it.
-=======
- * statements that set it, so that two states can be compared and one be put back. Pure.
->>>>>>> b4e472f (Put a restored copy in the place of a failed database)
+ * counts is what the settings were before it. Pure.
  */
 import { FENCE_EXPRESSION, FENCED_NAMES } from "../postgres/fence-mark.ts";
 
