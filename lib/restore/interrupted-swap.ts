@@ -7,13 +7,19 @@
 import { type AnyDeployError, DeployError, isDeployError, type LockHolder } from "../errors.ts";
 import type { Report } from "../events.ts";
 import type { Database } from "../postgres/database.ts";
-import { DEPLOY_LOCK_KEY } from "../postgres/deploy-lock-key.ts";
-import { quoteLiteral } from "../postgres/identifier.ts";
 import { readHolder } from "../postgres/lock-holder.ts";
 import { openMaintenance } from "../postgres/maintenance.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import { pause } from "../system/pause.ts";
-import { type DatabaseRow, finishSwap, readDatabase, tryLockSwap, undoSwap, waitUntilEmpty } from "./swap-steps.ts";
+import {
+  type DatabaseRow,
+  finishSwap,
+  readDatabase,
+  swapLockOf,
+  tryLockSwap,
+  undoSwap,
+  waitUntilEmpty,
+} from "./swap-steps.ts";
 
 export type SwapEnd =
   /** There is no such database. */
@@ -141,11 +147,6 @@ async function waitForLock(session: Session, name: string, options: InterruptedO
 
 /** As `tryLockSwap` takes it. What its holder runs is about other databases, and says nothing. */
 async function readSwapHolder(session: Session, name: string): Promise<LockHolder | undefined> {
-  const holder = await readHolder(
-    session,
-    `l.classid = ${DEPLOY_LOCK_KEY} AND l.objsubid = 2
-       AND l.objid = (pg_catalog.hashtext(${quoteLiteral(name)})::bigint & 4294967295)::oid
-       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())`,
-  );
+  const holder = await readHolder(session, swapLockOf(name));
   return holder && { ...holder, statement: undefined };
 }

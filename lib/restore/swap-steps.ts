@@ -29,13 +29,30 @@ const EMPTY_MS = 20_000;
 const RENAME_ATTEMPTS_MAX = 4;
 const IN_USE = "55006";
 
-/** Held by whoever swaps a database, or finishes what another one has left: in the maintenance database. */
+/**
+ * SQL: the lock of whoever swaps a database, or finishes what another one has left, as a condition about `l`, a row of
+ * pg_locks. In whichever maintenance database: a lock belongs to one, and not every process goes by the same.
+ */
+export function swapLockOf(database: string): string {
+  return `l.classid = ${DEPLOY_LOCK_KEY} AND l.objsubid = 2
+    AND l.objid = (pg_catalog.hashtext(${quoteLiteral(database)})::bigint & 4294967295)::oid`;
+}
+
+/**
+ * First taken in the database of the session, and then looked for in the others: of two that do so at once, at least one
+ * sees the other, and lets go.
+ */
 export async function tryLockSwap(session: Session, database: string): Promise<boolean> {
-  const { isHeld } = await readRow<{ isHeld: boolean }>(
-    session,
-    `SELECT pg_catalog.pg_try_advisory_lock(${DEPLOY_LOCK_KEY}, pg_catalog.hashtext(${quoteLiteral(database)})) AS "isHeld"`,
+  const key = `${DEPLOY_LOCK_KEY}, pg_catalog.hashtext(${quoteLiteral(database)})`;
+  const isTrue = async (expression: string) =>
+    (await readRow<{ isTrue: boolean }>(session, `SELECT ${expression} AS "isTrue"`)).isTrue;
+  if (!(await isTrue(`pg_catalog.pg_try_advisory_lock(${key})`))) return false;
+  const isHeldElsewhere = await isTrue(
+    `EXISTS (SELECT FROM pg_catalog.pg_locks AS l WHERE l.locktype = 'advisory' AND l.granted
+       AND l.pid <> pg_catalog.pg_backend_pid() AND ${swapLockOf(database)})`,
   );
-  return isHeld;
+  if (isHeldElsewhere) await isTrue(`pg_catalog.pg_advisory_unlock(${key})`);
+  return !isHeldElsewhere;
 }
 
 export async function readDatabase(session: Session, name: string): Promise<DatabaseRow | undefined> {

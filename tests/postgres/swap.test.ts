@@ -18,7 +18,7 @@ import { dirname, join } from "node:path";
 import { DeployError } from "../../lib/errors.ts";
 import type { Event } from "../../lib/events.ts";
 import { readRestoreFacts } from "../../lib/restore/facts.ts";
-import { resolveSwap } from "../../lib/restore/interrupted-swap.ts";
+import { inspectSwap, resolveSwap } from "../../lib/restore/interrupted-swap.ts";
 import { chooseRestore, type SwapReason } from "../../lib/restore/plan.ts";
 import type { SwapOptions } from "../../lib/restore/swap.ts";
 import { readSwapFacts } from "../../lib/restore/swap-facts.ts";
@@ -445,13 +445,17 @@ describe("cut off", () => {
     DEADLINE_MS,
   );
 
-  test(
-    "while one is at work another process waits, and says for whom; afterwards there is nothing left to do",
-    async () => {
+  test.each([
+    ["in the same maintenance database", "postgres"],
+    ["in another maintenance database", "template1"],
+  ])(
+    "while one is at work another process waits %s, and says for whom; afterwards there is nothing left to do",
+    async (_, maintenanceDatabase) => {
       const deploy = await failGated();
       const events: Event[] = [];
       const resolve = (waitMs: number) =>
         resolveSwap(deploy.database, {
+          maintenanceDatabase,
           waitMs,
           signal: new AbortController().signal,
           tell: (event) => events.push(event),
@@ -463,6 +467,7 @@ describe("cut off", () => {
           code: "LOCK_NOT_ACQUIRED",
           fields: { holder: { applicationName: "prisma-safe-deploy swap" } },
         });
+        expect(await inspectSwap(deploy.database, maintenanceDatabase)).toBe("at-work");
         waiting = resolve(60_000);
         await waitFor(() => events.length > 0);
       });
