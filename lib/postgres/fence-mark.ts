@@ -18,16 +18,26 @@ export const FENCED_NAMES = FENCED_SETTINGS.map((name) => `'${name}'`).join(", "
 /** SQL literal of the words that every mark begins with. */
 export const FENCE_WORDS = `'${WORDS}'`;
 
-/** SQL: the settings of the current database for all roles, as rows of `entry`, "name=value". */
-export const DATABASE_ENTRIES = `pg_db_role_setting AS s, unnest(s.setconfig) AS entry
-  WHERE s.setrole = 0 AND s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())`;
+/** SQL: the settings of a database for all roles, as rows of `entry`, "name=value". @param database SQL of its name */
+function entriesOf(database: string): string {
+  return `pg_db_role_setting AS s, unnest(s.setconfig) AS entry
+  WHERE s.setrole = 0 AND s.setdatabase = (SELECT oid FROM pg_database WHERE datname = ${database})`;
+}
+
+/** SQL: those of the current one. */
+export const DATABASE_ENTRIES = entriesOf("current_database()");
 
 /** SQL condition on a row of settings. */
 export const IS_FENCE_ENTRY = `starts_with(entry, 'application_name=${WORDS}')`;
 
 /** SQL: what stands behind the words, NULL where there is no fence. One look into a small catalog. */
-export const FENCE_EXPRESSION = `(SELECT substr(entry, ${"application_name=".length + WORDS.length + 1})
-  FROM ${DATABASE_ENTRIES} AND ${IS_FENCE_ENTRY})`;
+export function fenceExpressionOf(database: string): string {
+  return `(SELECT substr(entry, ${"application_name=".length + WORDS.length + 1})
+  FROM ${entriesOf(database)} AND ${IS_FENCE_ENTRY})`;
+}
+
+/** SQL: the same of the current database. */
+export const FENCE_EXPRESSION = fenceExpressionOf("current_database()");
 
 /** The id of the fence that FENCE_EXPRESSION found. */
 export function readFenceId(mark: string | null): string | undefined {

@@ -8,7 +8,14 @@
 import { randomBytes } from "node:crypto";
 import { DeployError } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
-import { DATABASE_ENTRIES, FENCE_EXPRESSION, FENCE_WORDS, FENCED_NAMES, readFenceId } from "../postgres/fence-mark.ts";
+import {
+  DATABASE_ENTRIES,
+  FENCE_EXPRESSION,
+  FENCE_WORDS,
+  FENCED_NAMES,
+  fenceExpressionOf,
+  readFenceId,
+} from "../postgres/fence-mark.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import { prepareSession, readRow } from "./evidence.ts";
@@ -92,7 +99,7 @@ export async function lowerFence(database: Database, id: string): Promise<Lowere
     if (found !== id) return undefined;
     const { isAllowed, ...fields } = await readFenceRights(session);
     if (!isAllowed) throw new DeployError("FENCE_DENIED", { ...fields, isLeft: true });
-    const transactionId = await runTransaction(session, LOWER_BLOCK);
+    const transactionId = await runTransaction(session, makeLowerBlock("current_database()"));
     const { ended } = await endOthers(session);
     return { id, ended, transactionId };
   });
@@ -170,19 +177,28 @@ END
 $fence$`;
 }
 
-const LOWER_BLOCK = `DO $fence$
+/**
+ * SQL: the settings are as they were before the fence, where there is one.
+ *
+ * @param database SQL of its name
+ */
+export function makeLowerBlock(database: string): string {
+  return `DO $fence$
 DECLARE
-  kept text := split_part(${FENCE_EXPRESSION}, ' ', 2);
+  mark text := ${fenceExpressionOf(database)};
+  kept text := split_part(mark, ' ', 2);
   entry text;
 BEGIN
-  EXECUTE format('ALTER DATABASE %I RESET default_transaction_read_only', current_database());
-  EXECUTE format('ALTER DATABASE %I RESET application_name', current_database());
+  IF mark IS NULL THEN RETURN; END IF;
+  EXECUTE format('ALTER DATABASE %I RESET default_transaction_read_only', ${database});
+  EXECUTE format('ALTER DATABASE %I RESET application_name', ${database});
   FOR entry IN SELECT json_array_elements_text(convert_from(decode(kept, 'hex'), 'UTF8')::json) WHERE kept <> '' LOOP
-    EXECUTE format('ALTER DATABASE %I SET %I = %L', current_database(), split_part(entry, '=', 1),
+    EXECUTE format('ALTER DATABASE %I SET %I = %L', ${database}, split_part(entry, '=', 1),
       substr(entry, strpos(entry, '=') + 1));
   END LOOP;
 END
 $fence$`;
+}
 
 /**
  * Sessions of others with whether we may end them, which is the server's rule for it. What a role may not see of others

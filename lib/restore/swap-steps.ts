@@ -8,6 +8,7 @@ import { quoteIdentifier, quoteLiteral } from "../postgres/identifier.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import { addTrace, readTrace, type Trace } from "../postgres/swap-trace.ts";
 import { readRow } from "./evidence.ts";
+import { makeLowerBlock } from "./fence.ts";
 
 export interface DatabaseRow {
   readonly oid: string;
@@ -171,6 +172,8 @@ export async function finishSwap(session: Session, observer: Session, renames: R
     `ALTER DATABASE ${quoteIdentifier(live.name)} RENAME TO ${quoteIdentifier(failed)}`,
     `ALTER DATABASE ${quoteIdentifier(scratch)} RENAME TO ${quoteIdentifier(live.name)}`,
     commentOn(failed, addTrace(live.comment, { swap: "replaced", backup })),
+    // The deploy's own fence went with it, and nobody would lift it there.
+    makeLowerBlock(`(SELECT datname FROM pg_database WHERE oid = ${live.oid})`),
     commentOn(live.name, comment),
   ];
   for (let attempt = 1; ; attempt += 1) {

@@ -140,6 +140,22 @@ test(
 );
 
 test(
+  "a restored copy takes its place: the one that is kept is no fenced one either",
+  async () => {
+    const live = await makeLive(await sharedCluster());
+    for (const [name, sql] of Object.entries(TWO_STEPS(live.flag))) live.project.add(name, sql);
+    writeFileSync(live.flag, "");
+    const args = ["--on-partial", "restore", "--restore", "swap", ...MAINTENANCE];
+    const run = await runDeploy(live.project, { url: live.url, args });
+    expect(run.exitCode, run.stderr).toBe(5);
+    const failed = /보관합니다: (\S+_failed_\S+)/.exec(run.stderr)?.[1] ?? "";
+    expect(await readSettings({ ...live, database: failed })).toBe(live.settings);
+    await expectOpen(live);
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "a client that overrides the fence and writes: nothing is restored, its write is there, and writers are let in",
   async () => {
     const live = await makeLive(await sharedCluster());
