@@ -37,11 +37,19 @@ export function makeEndStep(
   return {
     step: "ended",
     outcome: outcomeOf(end),
-    exitCode: end.kind === "stopped" ? exitCodeOfError(end.error) : exitCodeOf(end),
+    exitCode: exitCodeOfEnd(end),
     applied: end.kind === "deployed" || end.kind === "at-boundary" ? end.applied : [],
     failure: described ?? null,
     isFoundLater: killed !== undefined,
   };
+}
+
+function exitCodeOfEnd(end: EndedDeploy): number {
+  if (end.kind !== "stopped") return exitCodeOf(end);
+  // One that was killed before it changed anything calls nobody: the database is as before.
+  if (end.error.code === "DEPLOY_INTERRUPTED")
+    return exitCodeOf({ kind: "rolled-back", failure: end.error, backupPath: "" });
+  return exitCodeOfError(end.error);
 }
 
 function failureOf(end: EndedDeploy): AnyDeployError | undefined {

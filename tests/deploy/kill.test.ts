@@ -211,6 +211,9 @@ test("while the backup is taken: nothing was changed, and what it had begun to w
   expect(readdirSync(project.backupDirectory).filter((name) => name.endsWith(".partial"))).toEqual([]);
   expect(countBackups(live)).toBe(2);
   expect(readEnds(live)).toEqual(["stopped later", "deployed"]);
+  const history = JSON.parse((await runDeploy(project, { url, args: ["history", "--json"] })).stdout);
+  // The database was as before.
+  expect(history.at(-2)).toMatchObject({ outcome: "stopped", exitCode: 5, wasInterrupted: true, applied: [] });
   await cluster.remove();
 });
 
