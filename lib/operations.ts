@@ -383,8 +383,9 @@ class DatabaseOperations implements DeployOperations {
     if (lowered !== undefined) {
       this.#journal?.note({ step: "fence-lowered", transactionId: lowered.transactionId });
     }
-    // A restored database that was swapped in has never had it.
-    if (lowered !== undefined || !wasLeft) tell({ kind: "fence-lowered", wasLeft, id, ended: lowered?.ended ?? 0 });
+    // A restored database that was swapped in has never had ours.
+    const isGone = !wasLeft && this.#fenceTransactionId !== undefined;
+    if (lowered !== undefined || isGone) tell({ kind: "fence-lowered", wasLeft, id, ended: lowered?.ended ?? 0 });
   }
 
   #lockOptions(signal: AbortSignal): LockOptions {

@@ -208,6 +208,28 @@ test(
   TIMEOUT_MS,
 );
 
+test(
+  "a fence that can't be raised: nobody was shut out, and nobody is let in again",
+  async () => {
+    const live = await makeLive(await sharedCluster());
+    live.project.add("2_more", "CREATE TABLE more (id int);\n");
+    const obstacle = await openClient(live.cluster, "postgres");
+    await obstacle.run("BEGIN; LOCK TABLE pg_db_role_setting IN EXCLUSIVE MODE");
+    const running = startDeploy(live.project, { url: live.url, args: MAINTENANCE });
+    const raising = `SELECT pid FROM pg_stat_activity WHERE datname = '${live.database}' AND query LIKE '%$fence$%'
+      AND wait_event_type = 'Lock'`;
+    await until("it would raise its fence", async () => (await live.cluster.psql("postgres", raising)) !== "");
+    await live.cluster.psql("postgres", `SELECT pg_cancel_backend(pid) FROM (${raising}) AS r`);
+    const run = await running.ended;
+    await obstacle.end();
+    expectRefused(run, { exitCode: 7, code: "STATEMENT_FAILED", shows: ["57014"] });
+    expect(run.stderr).not.toContain(RAISED);
+    expect(run.stderr).not.toContain(LOWERED);
+    await expectOpen(live);
+  },
+  TIMEOUT_MS,
+);
+
 async function killAtGate(live: Live): Promise<void> {
   live.project.add("2_more", `CREATE TABLE more (id int);\n${waitForFile(live.flag)}`);
   const running = startDeploy(live.project, { url: live.url, args: MAINTENANCE });
