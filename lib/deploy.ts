@@ -10,6 +10,7 @@ import type { EndedDeploy } from "./journal/end.ts";
 import type { ConcurrentFailure } from "./migrations/concurrent-index.ts";
 import { isUpToDate, type Plan } from "./migrations/plan.ts";
 import type { Outcome } from "./outcome.ts";
+import { ServerError } from "./postgres/session.ts";
 import type { RecoveryChoices } from "./restore/choices.ts";
 
 /** What the deploy does to the world. Each verb checks its own work and throws a DeployError where it failed. */
@@ -152,9 +153,11 @@ export async function deploy(options: DeployOptions, operations: Operations, rep
     const outcome = await deployLocked(options, seen, operations, tell);
     await noteEnd(outcome, operations, tell);
     return outcome;
-  } catch (error) {
-    await noteEnd({ kind: "stopped", error: asDeployError(error, "migrate") }, operations, tell);
-    throw error;
+  } catch (cause) {
+    const error = asDeployError(cause, "migrate");
+    await noteEnd({ kind: "stopped", error }, operations, tell);
+    // A bug is shown as it is.
+    throw error.code === "UNEXPECTED" ? cause : error;
   } finally {
     // The lock goes with the session anyway: failing to release it must not hide how the deploy ended.
     await operations.releaseLock().catch((cause) => tell({ kind: "warning", warning: warningAbout("unlock", cause) }));
@@ -383,9 +386,15 @@ function asMigrateFailure(cause: unknown): MigrateResult {
   return { kind: "failed", error, transactionId: undefined, concurrent: undefined, hasUnsettledSessions: false };
 }
 
-/** A bug while recovering must not hide what failed first: both are kept, and a person is called. */
+/**
+ * What the server refuses of our own statements is told as such. A bug while recovering must not hide what failed first:
+ * both are kept, and a person is called.
+ */
 function asDeployError(cause: unknown, during: "migrate" | "restore" | "verify"): AnyDeployError {
   if (isDeployError(cause)) return cause;
+  if (cause instanceof ServerError) {
+    return new DeployError("STATEMENT_FAILED", { during: cause.during, server: cause.server }, { cause });
+  }
   const stack = cause instanceof Error ? (cause.stack ?? cause.message) : String(cause);
   return new DeployError("UNEXPECTED", { during, stack }, { cause });
 }

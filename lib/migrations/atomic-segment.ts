@@ -194,7 +194,7 @@ function beforeNext(attempt: Attempt, { constraints }: SessionState): string[] {
   if (constraints.some(({ initiallyDeferred, isAmbiguous }) => initiallyDeferred && isAmbiguous)) {
     const unknown = { detail: undefined, hint: undefined, position: undefined, where: undefined };
     attempt.index += 1;
-    throw new ServerError({ ...AMBIGUOUS_CONSTRAINT, ...unknown });
+    throw new ServerError({ ...AMBIGUOUS_CONSTRAINT, ...unknown }, { during: "defer the constraints again" });
   }
   const defer = makeDeferAgain(constraints);
   return [...(defer === undefined ? [] : [defer]), "CLOSE ALL"];

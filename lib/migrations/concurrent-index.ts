@@ -97,7 +97,7 @@ export async function cleanUpConcurrently(
   try {
     const indexes = await dropInvalidIndexes(run, failure.indexes, failure.made);
     const { session, schema, nextTimestamp, transactionIds } = run;
-    const id = await markRolledBack(session, schema, failure.rowId, nextTimestamp());
+    const id = await retryLockConflicts(run, () => markRolledBack(session, schema, failure.rowId, nextTimestamp()));
     if (id !== undefined) transactionIds.push(id);
     return { ...indexes, transactionIds };
   } finally {

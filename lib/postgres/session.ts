@@ -68,14 +68,17 @@ export interface Session {
 /** What the server answered to a statement. */
 export class ServerError extends Error {
   readonly server: ServerMessage;
+  /** As the statement was given. */
+  readonly during: string;
   /** Statements of the script that had ended before the one that failed, as the server's parser counts them. */
   readonly statementsBefore: number;
 
-  constructor(server: ServerMessage, options?: { cause?: unknown; statementsBefore?: number }) {
+  constructor(server: ServerMessage, options: { during: string; cause?: unknown; statementsBefore?: number }) {
     super(server.message, options);
     this.name = "ServerError";
     this.server = server;
-    this.statementsBefore = options?.statementsBefore ?? 0;
+    this.during = options.during;
+    this.statementsBefore = options.statementsBefore ?? 0;
   }
 }
 
@@ -270,7 +273,8 @@ class DriverSession implements Session {
       this.#end(server.message, refusalOf(this.#target, server, this.#waitedMs()));
     } else {
       const statementsBefore = this.#commands.count;
-      this.#finish(statement, () => statement.reject(new ServerError(server, { cause, statementsBefore })));
+      const { during } = statement;
+      this.#finish(statement, () => statement.reject(new ServerError(server, { during, cause, statementsBefore })));
     }
   }
 
@@ -392,7 +396,7 @@ class DriverSession implements Session {
     // An empty statement succeeds in every state; its answer comes after the server's to the failed COPY.
     await this.#run(during, CANCEL_DEADLINE_MS, (driver) => driver.unsafe(""));
     const unknown = { detail: undefined, hint: undefined, position: undefined, where: undefined };
-    throw new ServerError({ sqlState: "0A000", message, ...unknown });
+    throw new ServerError({ sqlState: "0A000", message, ...unknown }, { during });
   }
 }
 

@@ -6,7 +6,8 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { openClient } from "../support/client.ts";
 import { type Cluster, sharedCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
-import { makeProject, type Project, runDeploy } from "../support/project.ts";
+import { makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
+import { APP, expectNoLeak } from "../support/refusal.ts";
 
 setDefaultTimeout(300_000);
 
@@ -114,4 +115,41 @@ test("it stays where the transactions are known, and another one has committed",
   await writer;
   expect(run.exitCode, run.stderr).toBe(8);
   expect(await cluster.psql(database, "SELECT name FROM users WHERE id = 42")).toBe("an order that was acknowledged");
+});
+
+/** Runs whenever a row is marked as rolled back. */
+async function onRolledBack({ cluster, database }: Live, statement: string): Promise<void> {
+  await cluster.psql(
+    database,
+    `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN ${statement}; RETURN NEW; END';
+     CREATE TRIGGER hold BEFORE UPDATE ON _prisma_migrations FOR EACH ROW
+       WHEN (NEW.rolled_back_at IS NOT NULL) EXECUTE FUNCTION hold()`,
+  );
+}
+
+test("a lock that is in the way when the failed row is marked: it tries again", async () => {
+  const live = await makeLive();
+  const { cluster, database, url, project } = live;
+  await cluster.psql(database, "CREATE TABLE held ()");
+  await onRolledBack(live, "LOCK TABLE held");
+  const holder = await openClient(cluster, database);
+  await holder.run("BEGIN; LOCK TABLE held IN SHARE MODE");
+  const running = startDeploy(project, { url, args: ["--lock-timeout", "300ms"] });
+  await until("it has waited in vain", () => /55P03/.test(running.output()));
+  await holder.end();
+  const run = await running.ended;
+  expect(run.exitCode, run.stderr).toBe(8);
+  await expectAtBoundary(live);
+});
+
+test("what the server refuses after a failure is told as such, and a person is called", async () => {
+  const live = await makeLive();
+  await onRolledBack(live, "RAISE ''nobody rolls back here''");
+  const run = await runDeploy(live.project, { url: live.url, args: APP });
+  expect(run.exitCode, run.stderr).toBe(6);
+  expect(run.stdout).toBe("");
+  expect(run.stderr).toContain("데이터베이스 오류: write _prisma_migrations\n   nobody rolls back here (P0001)\n");
+  expect(run.stderr).toContain("   상태  데이터베이스가 변경되었을 수 있습니다.");
+  expect(run.stderr).toContain("deploy resolve --rolled-back 3_index");
+  expectNoLeak(run, []);
 });

@@ -102,6 +102,27 @@ async function holdTable({ cluster, database }: Live, table: string): Promise<Cl
   return holder;
 }
 
+test(
+  "an administrator cancels what it asks before it migrates: the server's words, and nothing was changed",
+  async () => {
+    const live = await makeLive({ "2_orders": "CREATE TABLE orders (id int);" });
+    const { cluster, database, url, project } = live;
+    const holder = await holdTable(live, "users");
+    const running = startDeploy(project, { url, args: APP });
+    const waits = "wait_event_type = 'Lock' AND application_name LIKE '%backup'";
+    await until("it is held up", async () => (await readOurs(live, waits)) !== "");
+    await cluster.psql(
+      "postgres",
+      `SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = '${database}' AND ${waits}`,
+    );
+    const run = await running.ended;
+    await holder.end();
+    expectRefused(run, { exitCode: 7, code: "STATEMENT_FAILED", shows: ["canceling statement due to user request"] });
+    expect(dumpDatabase(cluster, database)).toBe(live.before);
+  },
+  TIMEOUT_MS,
+);
+
 for (const { signal, exitCode } of SIGNALS) {
   test(
     `${signal} while it waits for the database`,

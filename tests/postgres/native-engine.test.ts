@@ -749,14 +749,17 @@ describe("interrupted", () => {
   });
 
   test("a request to cancel that comes late does not stop what must be done", async () => {
-    const cancelled = new ServerError({
-      sqlState: "57014",
-      message: "canceling statement due to user request",
-      detail: undefined,
-      hint: undefined,
-      position: undefined,
-      where: undefined,
-    });
+    const cancelled = new ServerError(
+      {
+        sqlState: "57014",
+        message: "canceling statement due to user request",
+        detail: undefined,
+        hint: undefined,
+        position: undefined,
+        where: undefined,
+      },
+      { during: "the test" },
+    );
     let tries = 0;
     const act = async () => {
       tries += 1;
