@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { openClient } from "../support/client.ts";
-import { type Cluster, sharedCluster } from "../support/cluster.ts";
+import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
 import { closeGate, WAIT_AT_GATE } from "../support/gate.ts";
 import { makeProject, type Project, type RunningDeploy, runDeploy, startDeploy, until } from "../support/project.ts";
@@ -20,8 +20,8 @@ interface Live {
 }
 
 /** A database with the given migrations applied. */
-async function makeLive(migrations: Readonly<Record<string, string>>): Promise<Live> {
-  const cluster = await sharedCluster();
+async function makeLive(migrations: Readonly<Record<string, string>>, on?: Cluster): Promise<Live> {
+  const cluster = on ?? (await sharedCluster());
   const database = await cluster.createDatabase();
   const url = cluster.url(database);
   const project = makeProject(migrations);
@@ -184,6 +184,51 @@ test(
     expect(await holder.run(count)).toBe(opened);
     await holder.end();
     expectStarted(await run.ended);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "of those who wait one enters at a time, so that none is there while another one has got the lock",
+  async () => {
+    // Whoever connects is held up there, and should be one of ours.
+    const own = await startCluster({ settings: { autovacuum: "off" } });
+    try {
+      const { cluster, database, url, project } = await makeLive({ "1_users": USERS }, own);
+      project.add("2_orders", "CREATE TABLE orders (id int);");
+      const holder = await openClient(cluster, database);
+      await holder.run(`SELECT pg_advisory_lock(${DEPLOY_LOCK})`);
+      const patient = `${url}${url.includes("?") ? "&" : "?"}connect_timeout=600`;
+      const runs = [1, 2, 3].map(() => startDeploy(project, { url: patient, args: APP }));
+      const observer = await openClient(cluster, "postgres");
+      const waiting = "FROM pg_stat_activity WHERE application_name = 'prisma-safe-deploy wait'";
+      await until("they wait beside it", async () => (await observer.run(`SELECT count(*) ${waiting}`)) === "3");
+
+      const door = await openClient(cluster, "postgres");
+      await door.run("BEGIN; LOCK TABLE pg_db_role_setting IN ACCESS EXCLUSIVE MODE");
+      const countEntering = async () =>
+        Number(
+          await observer.run(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'pg_db_role_setting'::regclass AND NOT granted",
+          ),
+        );
+      await holder.end();
+      await until("one would enter", async () => (await countEntering()) > 0);
+      const since = await observer.run("SELECT clock_timestamp()");
+      const refused = `SELECT count(*) ${waiting} AND state = 'idle' AND query LIKE '%pg_try_advisory_lock%'
+        AND query_start > '${since}'`;
+      await until(
+        "the others have looked again",
+        async () => (await countEntering()) > 1 || (await observer.run(refused)) === "2",
+      );
+      expect(await countEntering()).toBe(1);
+
+      await door.end();
+      await observer.end();
+      for (const run of runs) expectStarted(await run.ended);
+    } finally {
+      await own.remove();
+    }
   },
   TIMEOUT_MS,
 );
