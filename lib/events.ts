@@ -17,6 +17,13 @@ export type Event =
       readonly pending: readonly string[];
       readonly segments: readonly SegmentSummary[];
     }
+  /** Of a dry run: where its backup would be written, and about how large it would be. */
+  | {
+      readonly kind: "backup-planned";
+      readonly directory: string;
+      readonly format: "plain" | "custom";
+      readonly sizeBytes: number;
+    }
   | { readonly kind: "backup-started"; readonly format: "plain" | "custom"; readonly reasons: readonly RestoreReason[] }
   | {
       readonly kind: "backup-finished";

@@ -191,8 +191,11 @@ export async function previewRestore(
 ): Promise<void> {
   const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
   const facts = { ...(await readRestoreFacts(session)), swap };
-  const { backupFormat: format, restore } = settings;
-  tell({ kind: "restore-plan", ...summariseRestore(prepared, chooseRestore(facts, { format, restore })) });
+  const { backupFormat, restore, backupDirectory: directory } = settings;
+  const plan = chooseRestore(facts, { format: backupFormat, restore });
+  const { format } = plan;
+  tell({ kind: "backup-planned", directory, format, sizeBytes: prepared.room.estimateBytes(format) });
+  tell({ kind: "restore-plan", ...summariseRestore(prepared, plan) });
 }
 
 /** A plan that is one transaction has nothing to restore, so only others show whether they could be. */

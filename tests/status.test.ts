@@ -159,7 +159,7 @@ describe("status --json", () => {
   });
 
   test("its fields, states and exit codes are those of docs/status.md", () => {
-    const [fields = ""] = PAGE.split("## `resolve --json`").map((part) => part.split("## `--json`")[1] ?? "");
+    const [fields = ""] = PAGE.split("## `plan --json`").map((part) => part.split("## `--json`")[1] ?? "");
     const named = [...fields.matchAll(/^\| `(\w+)` \|/gm)].map(([, field]) => field as string);
     expect(named.toSorted()).toEqual(Object.keys(NOTHING).toSorted());
     const example = JSON.parse(/```json\n(.*)\n```/.exec(PAGE)?.[1] ?? "") as Status;

@@ -50,6 +50,7 @@ export async function main(argv: readonly string[], environment: Environment): P
     }
     const settings = request.settings();
     if (settings.command === "status") return await runStatus(settings, console);
+    if (settings.command === "plan") return await runPlan(settings, console);
     if (settings.command === "resolve" || settings.command === "baseline") {
       return await runResolution(settings, console, messages);
     }
@@ -152,19 +153,18 @@ async function loadLiveLine(): Promise<LiveLine | undefined> {
 
 async function runDeploy(settings: Settings, environment: Environment, console: Console): Promise<number> {
   const interruption = listenForSignals();
-  const isDryRun = settings.command === "plan";
-  const watched = isDryRun ? { tell: console.tell, stop: async () => {} } : watchDeploy(settings, console.tell);
+  const watched = watchDeploy(settings, console.tell);
   const operations = makeOperations({
     settings,
     environment: settings.childEnvironment,
-    resolvesSwaps: !isDryRun,
+    resolvesSwaps: true,
     tell: watched.tell,
     signal: interruption.signal,
   });
   let outcome: Outcome;
   try {
     const { migrateEngine: engine, onPartial, maintenance } = settings;
-    const options = { version: VERSION, engine, dryRun: isDryRun, onPartial, maintenance };
+    const options = { version: VERSION, engine, dryRun: false, onPartial, maintenance };
     outcome = await deploy(options, operations, watched.tell);
   } finally {
     await operations.close();
@@ -173,7 +173,7 @@ async function runDeploy(settings: Settings, environment: Environment, console: 
   }
   console.finish(outcome);
   const exitCode = exitCodeOf(outcome);
-  if (exitCode !== 0 || isDryRun) return exitCode;
+  if (exitCode !== 0) return exitCode;
   if (interruption.signal.aborted) return console.stop(interruption.signal.reason, stateOf(outcome));
   if (settings.appCommand.length === 0) return exitCode;
   console.tell({ kind: "app-starting", command: settings.appCommand });
@@ -218,6 +218,23 @@ async function runStatus(settings: Settings, console: Console): Promise<number> 
   printLine(text);
   if (status.state === "blocked") return EXIT_BLOCKED;
   return status.state === "up-to-date" ? 0 : EXIT_PENDING;
+}
+
+/** What is refused is told as of a deploy, and leaves no plan to print. */
+async function runPlan(settings: Settings, console: Console): Promise<number> {
+  const events: Event[] = [];
+  const tell = (event: Event) => {
+    events.push(event);
+    console.tell(event);
+  };
+  const { signal } = listenForSignals();
+  const operations = makeOperations({ settings, environment: settings.childEnvironment, tell, signal });
+  const { migrateEngine: engine, onPartial, maintenance } = settings;
+  const options = { version: VERSION, engine, dryRun: true, onPartial, maintenance };
+  await deploy(options, operations, tell).finally(() => operations.close());
+  if (!settings.json) return 0;
+  const { makePlanReport } = await import("../report/plan.ts");
+  return printLine(JSON.stringify(makePlanReport(events, engine)));
 }
 
 async function runResolution(settings: Settings, console: Console, messages: Messages): Promise<number> {

@@ -48,6 +48,9 @@ export const en: Messages = {
       ),
       ...details(formatList(pending)),
     ],
+    "backup-planned": ({ directory, format, sizeBytes }) => [
+      detail(`Backup: ${directory} (${format}, about ${formatBytes(sizeBytes)})`),
+    ],
     "backup-started": ({ reasons }) => [
       "📦 Starting the data backup...",
       ...details(reasons.map((reason) => `pg_dump --format=custom: ${en.reasons[reason]}`)),
@@ -768,7 +771,7 @@ export const en: Messages = {
     status: "Compare the history with the folder (exit 0 up to date, 3 blocked, 10 pending).",
     resolve: "Record a migration as applied or rolled back, after a look at the database.",
     baseline: "Record all migrations of the folder as applied, for a database without history.",
-    plan: "Show what would be done. Nothing is changed.",
+    plan: "Show what would be done (--json: for machines). Nothing is changed.",
     backup: "Take a backup now and verify it in full; prints its path.",
     backups: "List the backups: time, size, format, verified, when they are pruned.",
     history: "Past deploys: when, what, how long, how each ended, which backup.",

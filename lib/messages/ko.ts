@@ -42,6 +42,9 @@ export const ko: Messages = {
       detail(`적용 대기: ${pending.length}건${segments.length === 0 ? "" : `, 트랜잭션: ${segments.length}개`}`),
       ...details(formatList(pending)),
     ],
+    "backup-planned": ({ directory, format, sizeBytes }) => [
+      detail(`백업: ${directory} (${format}, 약 ${formatBytes(sizeBytes)})`),
+    ],
     "backup-started": ({ reasons }) => [
       "📦 데이터 백업을 시작합니다...",
       ...details(reasons.map((reason) => `pg_dump --format=custom: ${ko.reasons[reason]}`)),
@@ -741,7 +744,7 @@ export const ko: Messages = {
     status: "적용 이력과 폴더를 비교해 보여 줍니다 (0 최신, 3 차단, 10 적용 대기).",
     resolve: "데이터베이스를 확인한 뒤 마이그레이션 하나를 적용됨 또는 되돌림으로 기록합니다.",
     baseline: "이미 있던 데이터베이스에 폴더의 모든 마이그레이션을 적용됨으로 기록합니다.",
-    plan: "무엇을 할지 보여 줍니다. 아무것도 바꾸지 않습니다.",
+    plan: "무엇을 할지 보여 줍니다 (--json: 기계가 읽을 형식). 아무것도 바꾸지 않습니다.",
     backup: "지금 백업하고 전체를 검증합니다. 표준 출력에는 백업 파일의 경로만 씁니다.",
     backups: "백업 목록: 시각, 크기, 형식, 검증, 이후 마이그레이션, 삭제 예정",
     history: "지난 배포: 시각, 마이그레이션, 소요 시간, 결과, 백업",

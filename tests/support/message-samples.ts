@@ -213,6 +213,7 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
     { kind: "interrupted-whole", applied: two, notApplied: [] },
   ],
   "interrupted-restored": [{ kind: "interrupted-restored", backupPath: VALUE }],
+  "backup-planned": [{ kind: "backup-planned", directory: VALUE, format: "plain", sizeBytes: 1_048_576 }],
   "restore-plan": [
     { kind: "restore-plan", rungs: ["rollback", "in-place"], reasons: [], swapReasons: [] },
     { kind: "restore-plan", rungs: ["swap", "in-place"], reasons: [], swapReasons: ["create-database-denied"] },
