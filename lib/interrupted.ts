@@ -19,6 +19,7 @@ import { type RecoveryPoint, watchSessions } from "./recovery-point.ts";
 import { isContentOf } from "./restore/mark.ts";
 import { type MarkFile, readMarkFile } from "./restore/mark-file.ts";
 import { chooseRestore } from "./restore/plan.ts";
+import type { MarkedEvidence } from "./restore/proof.ts";
 import { settleTransaction } from "./restore/settle.ts";
 import { readSwapFacts } from "./restore/swap-facts.ts";
 
@@ -167,7 +168,8 @@ async function makePoint(
     ownTransactionIds: [...transactionIds, ...restoreTransactions.map(({ id }) => id)],
     areSessionsCounted: sessions?.isExact === true && isYounger,
     childSessions: 0,
-    isProven: false,
+    confirmed: deploy.proven as MarkedEvidence | undefined,
+    proven: undefined,
   };
   return watchSessions(database, point);
 }

@@ -19,6 +19,7 @@ import { readRestoreFacts } from "./restore/facts.ts";
 import { type Mark, takeMark } from "./restore/mark.ts";
 import { writeMarkFile } from "./restore/mark-file.ts";
 import { chooseRestore, type RestorePlan } from "./restore/plan.ts";
+import type { MarkedEvidence } from "./restore/proof.ts";
 import { readSwapFacts } from "./restore/swap-facts.ts";
 import type { ReusedBackup } from "./reuse.ts";
 import { VERSION } from "./version.ts";
@@ -35,8 +36,10 @@ export interface RecoveryPoint {
   areSessionsCounted: boolean;
   /** Sessions of a child that is still at work, which are certain; it adds them to the others when it has ended. */
   childSessions: number;
-  /** True once it was proven, after a failure, that nobody else has written since the mark. */
-  isProven: boolean;
+  /** What a deploy that was killed had proven of itself, and confirmed on the disk. */
+  readonly confirmed?: MarkedEvidence | undefined;
+  /** Once it was proven, after a failure, that nobody else has written since the mark: what the proof goes on from. */
+  proven: MarkedEvidence | undefined;
   /** How long the backup took; undefined where another deploy has taken it. */
   readonly backupMs?: number | undefined;
 }
@@ -75,7 +78,7 @@ export async function takeRecoveryPoint(
       ownTransactionIds: [],
       areSessionsCounted: true,
       childSessions: 0,
-      isProven: false,
+      proven: undefined,
     };
     const { owner } = prepared.room;
     const journal = openJournal(settings.backupDirectory, owner, crypto.randomUUID(), () => new Date());

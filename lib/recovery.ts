@@ -3,7 +3,7 @@
  * in `recovery-point.ts`.
  */
 import type { KeptDatabase, MigrateFailure, Remains } from "./deploy.ts";
-import { type AnyDeployError, DeployError, isDeployError } from "./errors.ts";
+import { type AnyDeployError, DeployError, isDeployError, type RestoreReason } from "./errors.ts";
 import { makeDataProgress, type Warning } from "./events.ts";
 import { DEFAULT_SCHEMA, type History, type MigrationRow, readHistory } from "./migrations/history.ts";
 import { judgePrismaRun } from "./migrations/prisma-verdict.ts";
@@ -13,11 +13,14 @@ import type { Session } from "./postgres/session.ts";
 import type { Tools } from "./preflight.ts";
 import { allReasons, type RecoveryPoint } from "./recovery-point.ts";
 import type { RecoveryChoices } from "./restore/choices.ts";
+import { confirmProof } from "./restore/confirmation.ts";
+import { isAlive } from "./restore/evidence.ts";
 import { expectGrowth } from "./restore/growth.ts";
-import { listClusterChanges, readClusterDigests, readInvalidIndexes } from "./restore/mark.ts";
-import { judgeProof, type OwnWork, readEvidence } from "./restore/proof.ts";
+import { isContentOf, listClusterChanges, readClusterDigests, readInvalidIndexes } from "./restore/mark.ts";
+import type { MarkedEvidence, OwnWork } from "./restore/proof.ts";
 
 const QUERY_DEADLINE_MS = 60_000;
+const RESTORE_ATTEMPTS_MAX = 3;
 
 /** What there is to go by when a migration has failed. */
 export interface FailureFacts {
@@ -96,23 +99,55 @@ export async function proveAlone(
   if (clusterChanges.length > 0) {
     throw new DeployError("RESTORE_NOT_PROVEN", { reasons: clusterChanges.map((kind) => `cluster-${kind}` as const) });
   }
-  const own = ownWork(database, [session], point);
-  const { proven, reasons } = judgeProof(mark, await readEvidence(session, mark, own), own);
-  point.isProven = proven !== undefined;
-  if (point.isProven) return;
+  const reasons = await prove(database, session, point);
+  if (reasons === undefined) return;
   if (settings.restore !== "always" || !restorePlan.rungs.includes("swap")) {
     throw new DeployError("RESTORE_NOT_PROVEN", { reasons });
   }
   tell({ kind: "warning", warning: { about: "restore-unproven", reasons } });
 }
 
+/** From now on the proof begins at what is found here, also for whoever finishes this deploy. @returns why it fails */
+async function prove(
+  database: Database,
+  session: Session,
+  point: RecoveryPoint,
+): Promise<readonly RestoreReason[] | undefined> {
+  let reasons: readonly RestoreReason[] = [];
+  for (const base of listBases(point)) {
+    const own = () => ownWork(database, [session], point, base);
+    const { evidence, reasons: against } = await confirmProof(session, base, own);
+    point.proven = evidence;
+    if (evidence?.durableTransactionId !== undefined) {
+      point.ownTransactionIds.push(evidence.durableTransactionId);
+      point.journal.note({ step: "proven", evidence });
+      return undefined;
+    }
+    reasons = against;
+  }
+  return reasons;
+}
+
+function listBases({ mark, confirmed, proven }: RecoveryPoint): readonly MarkedEvidence[] {
+  if (proven !== undefined) return [proven];
+  return confirmed === undefined ? [mark] : [mark, confirmed];
+}
+
 /** Sessions are counted when they are open, so this is asked for anew each time. */
-function ownWork(database: Database, sessions: readonly Session[], point: RecoveryPoint): OwnWork {
-  return {
-    transactionIds: point.ownTransactionIds,
-    sessions,
-    sessionsOpened: point.areSessionsCounted ? database.sessionsOpened : undefined,
-  };
+function ownWork(
+  database: Database,
+  sessions: readonly Session[],
+  point: RecoveryPoint,
+  base: MarkedEvidence,
+): OwnWork {
+  const { ownTransactionIds: transactionIds } = point;
+  const sessionsOpened = isCountedFrom(base, point) ? database.sessionsOpened : undefined;
+  return { transactionIds, sessions, sessionsOpened };
+}
+
+/** How many sessions of ours a killed deploy's predecessor of this one had opened by then is not known for sure. */
+function isCountedFrom(base: MarkedEvidence, { mark, proven, areSessionsCounted }: RecoveryPoint): boolean {
+  return base === proven || (base === mark && areSessionsCounted);
 }
 
 /** What a restore needs. */
@@ -137,12 +172,12 @@ export async function restore(
 ): Promise<KeptDatabase | undefined> {
   const { point } = facts;
   // In place nothing is kept, so there it must be proven.
-  const rungs = point.restorePlan.rungs.filter((rung) => rung === "swap" || point.isProven);
+  const rungs = point.restorePlan.rungs.filter((rung) => rung === "swap" || point.proven !== undefined);
   for (const [index, rung] of rungs.entries()) {
     const next = rungs[index + 1];
     try {
       if (rung === "swap") return await swapDatabases(access, facts, context);
-      return await restoreDatabase(access, facts, context);
+      return await restoreThroughCrashes(access, facts, context);
     } catch (error) {
       if (next === undefined || !isDeployError(error) || !hasLeftEverything(error)) throw error;
       context.tell({ kind: "rung-failed", rung, error, next });
@@ -165,7 +200,7 @@ async function swapDatabases(
 ): Promise<KeptDatabase> {
   const { swapIn } = await import("./restore/swap.ts");
   const { makeRemovalCommand } = await import("./restore/instructions.ts");
-  const { mark, backup, ownTransactionIds: transactionIds, areSessionsCounted } = point;
+  const { mark, backup, ownTransactionIds: transactionIds, proven } = point;
   point.journal.note({ step: "restoring", rung: "swap" });
   const { failed, failedSizeBytes } = await swapIn({
     database,
@@ -173,20 +208,40 @@ async function swapDatabases(
     tools,
     backup,
     content: mark.content,
-    proof: point.isProven ? { mark, transactionIds, areSessionsCounted } : undefined,
+    proof: proven && { cluster: mark.cluster, base: proven, transactionIds, areSessionsCounted: true },
     sessions: [await lockedSession()],
     progress: makeDataProgress(tell, "restore", expectGrowth(mark.facts.databaseSizeBytes)),
   });
   return { database: failed, sizeBytes: failedSizeBytes, command: makeRemovalCommand(failed, database.target) };
 }
 
+/** A server that has crashed under it is back with what was there before, and what was confirmed is still proven. */
+async function restoreThroughCrashes(
+  access: RestoreAccess,
+  facts: Pick<FailureFacts, "point" | "history">,
+  context: OperationContext,
+): Promise<undefined> {
+  for (let attempt = 1; ; attempt += 1) {
+    const session = await access.lockedSession();
+    try {
+      return await restoreDatabase(session, access, facts, context);
+    } catch (error) {
+      if (!isDeployError(error) || attempt >= RESTORE_ATTEMPTS_MAX || (await isAlive(session))) throw error;
+      // What was lost may be the answer to the COMMIT.
+      if (await isContentOf(await access.lockedSession(), facts.point.mark)) return undefined;
+      context.tell({ kind: "rung-failed", rung: "in-place", error, next: "in-place" });
+    }
+  }
+}
+
 async function restoreDatabase(
-  { database, tools, lockedSession }: RestoreAccess,
+  session: Session,
+  { database, tools }: RestoreAccess,
   { point, history }: Pick<FailureFacts, "point" | "history">,
   { settings, tell }: OperationContext,
 ): Promise<undefined> {
   const { restoreInPlace } = await import("./restore/in-place.ts");
-  const session = await lockedSession();
+  const { proven: base = point.mark } = point;
   point.journal.note({ step: "restoring", rung: "in-place" });
   const { transactionId } = await restoreInPlace({
     database,
@@ -196,7 +251,8 @@ async function restoreDatabase(
     own: {
       transactionIds: point.ownTransactionIds,
       sessions: [session],
-      areSessionsCounted: point.areSessionsCounted,
+      areSessionsCounted: isCountedFrom(base, point),
+      base,
     },
     progress: makeDataProgress(tell, "restore", expectGrowth(point.mark.facts.databaseSizeBytes)),
     onTransaction: (transaction) => {
@@ -213,8 +269,9 @@ async function restoreDatabase(
     throw new DeployError("RESTORE_DIFFERS", { differences: ["_prisma_migrations", ...differences] });
   }
   const { renewMark } = await import("./reuse.ts");
+  const own = ownWork(database, [session], point, base);
   // It only saves the next try a backup.
-  await renewMark(session, settings.backupDirectory, point, ownWork(database, [session], point)).catch(() => {});
+  await renewMark(session, settings.backupDirectory, { base, backup: point.backup }, own).catch(() => {});
   return undefined;
 }
 

@@ -13,7 +13,7 @@ import type { ClientTool } from "./postgres/tools.ts";
 import { readRow } from "./restore/evidence.ts";
 import type { Mark } from "./restore/mark.ts";
 import { readMarkFile, writeMarkFile } from "./restore/mark-file.ts";
-import { judgeProof, type OwnWork, readEvidence, readTransactionsSince } from "./restore/proof.ts";
+import { judgeProof, type MarkedEvidence, type OwnWork, readEvidence, readTransactionsSince } from "./restore/proof.ts";
 import { isUnchanged } from "./restore/unchanged.ts";
 
 export interface ReuseOptions {
@@ -72,11 +72,12 @@ export async function findReusable(
  * would take a new backup of what this one holds. Nothing is written where it can't be proven that nobody else has written.
  *
  * @param session one of `own.sessions`
+ * @param base what was proven before it
  */
 export async function renewMark(
   session: Session,
   directory: string,
-  { mark, backup }: { readonly mark: Mark; readonly backup: Backup },
+  { base, backup }: { readonly base: MarkedEvidence; readonly backup: Backup },
   own: OwnWork,
 ): Promise<void> {
   const file = await readMarkFile(directory, backup.manifest.id);
@@ -84,6 +85,6 @@ export async function renewMark(
   const { snapshot } = await readRow<{ snapshot: string }>(session, `SELECT pg_current_snapshot()::text AS "snapshot"`);
   const fingerprint = await readFingerprint(session);
   // Behind them, so that they are of what was restored.
-  const { proven } = judgeProof(mark, await readEvidence(session, mark, own), own);
+  const { proven } = judgeProof(base, await readEvidence(session, base, own), own);
   if (proven !== undefined) await writeMarkFile(directory, { ...file, mark: { ...file.mark, snapshot, fingerprint } });
 }

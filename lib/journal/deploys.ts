@@ -1,6 +1,7 @@
 /** What a journal's lines say: which deploys there were, which one was killed, and which have failed in vain. Pure. */
 import {
   type JournalConcurrent,
+  type JournalEvidence,
   type JournalFailure,
   type JournalHistory,
   type JournalLine,
@@ -32,6 +33,8 @@ export interface JournaledDeploy extends JournalHistory {
     | { readonly migration: string; readonly rowId: string; readonly concurrent: JournalConcurrent | null }
     | undefined;
   readonly failure: JournalFailure | undefined;
+  /** That nobody else had written, as the last proof found it. */
+  readonly proven: JournalEvidence | undefined;
   readonly isRestoring: boolean;
   readonly restoreTransactions: readonly JournalTransaction[];
   /** Ids of those that have lowered its fence. */
@@ -81,6 +84,7 @@ function begin(line: Extract<JournalLine, { step: "begun" }>): Mutable<Journaled
     sessions: undefined,
     script: undefined,
     failure: undefined,
+    proven: undefined,
     isRestoring: false,
     restoreTransactions: [],
     fenceTransactions: [],
@@ -111,6 +115,9 @@ function apply(deploy: Mutable<JournaledDeploy>, line: JournalLine): void {
       break;
     case "failed":
       deploy.failure = line.failure;
+      break;
+    case "proven":
+      deploy.proven = line.evidence;
       break;
     case "restoring":
       deploy.isRestoring = true;

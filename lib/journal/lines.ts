@@ -38,6 +38,11 @@ export interface JournalTransaction {
   readonly life: string;
 }
 
+/** Only whoever has written it reads more of it. */
+export interface JournalEvidence {
+  readonly snapshot: string;
+}
+
 /** What the unfinished row of a migration can have left, when at most an index is left. */
 export interface JournalConcurrent {
   /** Each index as it was before: its OID, its name, and whether it was valid. */
@@ -74,6 +79,8 @@ export type JournalStep =
   /** Everything of the transaction is done but its COMMIT. */
   | { readonly step: "committing"; readonly transactionId: string }
   | { readonly step: "failed"; readonly failure: JournalFailure }
+  /** Nobody else has written: `MarkedEvidence` of `restore/proof.ts`, which a later proof may begin from. */
+  | { readonly step: "proven"; readonly evidence: JournalEvidence }
   | { readonly step: "restoring"; readonly rung: string }
   | { readonly step: "restore-transaction"; readonly transaction: JournalTransaction }
   /** Writers were let in again, by that transaction. */

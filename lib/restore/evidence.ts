@@ -41,6 +41,9 @@ export const SESSIONS_COUNTED_MAJOR = 15;
 const SESSIONS_MAJOR = 14;
 const IO_STATISTICS_MAJOR = 16;
 const DEADLINE_MS = 60_000;
+/** Short: where an app is at work, nobody leaves. */
+const SETTLE_MS = 500;
+const SETTLE_POLL_MS = 50;
 
 /**
  * Extensions that write by background workers. Those of pg_cron open sessions, which are counted, unless it is told
@@ -163,6 +166,21 @@ export async function flushOwnSessions(sessions: readonly Session[], serverMajor
   return pids;
 }
 
+/** For a mark: the count first, and then who is there, see `proof.ts`. A backend that is just leaving is waited for. */
+export async function readPresence(
+  session: Session,
+  ownPids: readonly number[],
+  serverMajor: number,
+): Promise<{ counters: Counters; presence: Presence }> {
+  const deadline = performance.now() + SETTLE_MS;
+  for (;;) {
+    const counters = await readRow<Counters>(session, makeCountersQuery(serverMajor));
+    const presence = await readRow<Presence>(session, makePresenceQuery(ownPids));
+    if (presence.otherClients === 0 || performance.now() >= deadline) return { counters, presence };
+    await new Promise((resolve) => setTimeout(resolve, SETTLE_POLL_MS));
+  }
+}
+
 /**
  * Puts a session of ours out of reach of what its role or database has set: names are those of pg_catalog, whatever
  * functions somebody has made, and no timeout ends it while a backup or a restore works. Some exist in newer servers only.
@@ -175,6 +193,13 @@ const PREPARE_SESSION = `
   SELECT pg_catalog.set_config(name, CASE name WHEN 'search_path' THEN '' ELSE '0' END, false)
   FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['search_path', 'statement_timeout',
     'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout'])`;
+
+/** An idle session may not know yet that it is lost. */
+export async function isAlive(session: Session): Promise<boolean> {
+  if (!session.isOpen) return false;
+  await readRow(session, "SELECT 1").catch(() => {});
+  return session.isOpen;
+}
 
 export async function readRow<Row extends object>(session: Session, query: string): Promise<Row> {
   const rows = await session.query<Row>(query, { during: "read the evidence", deadlineMs: DEADLINE_MS });

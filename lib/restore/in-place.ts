@@ -24,6 +24,7 @@ import { WORK_PREFIX } from "./leftovers.ts";
 import { watchLocks } from "./lock-watch.ts";
 import { listClusterChanges, type Mark, readClusterDigests } from "./mark.ts";
 import { chooseRestore } from "./plan.ts";
+import type { MarkedEvidence } from "./proof.ts";
 import { NOT_PROVEN_STATE } from "./proof-script.ts";
 import {
   COMMITTED_WORD,
@@ -54,6 +55,8 @@ export interface InPlaceOptions {
         readonly sessions: readonly Session[];
         /** False when something, such as a killed Prisma CLI, opened an unknown number of sessions for us. */
         readonly areSessionsCounted: boolean;
+        /** What the proof begins from, where it is not the mark. */
+        readonly base?: MarkedEvidence | undefined;
       }
     | undefined;
   /** Told what restores as soon as it has begun, before it changes anything. Must not throw. */
@@ -143,7 +146,7 @@ async function makeProof(
 ): Promise<RestoreScriptOptions["proof"]> {
   if (own === undefined) return undefined;
   return {
-    mark,
+    mark: own.base ?? mark,
     transactionIds: own.transactionIds,
     ownPids: await flushOwnSessions([session, ...own.sessions], mark.serverMajor),
     // The session of psql itself, which is sure to be there when the proof is made in it.

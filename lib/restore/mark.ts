@@ -7,17 +7,7 @@ import { makeFingerprintQuery } from "../postgres/fingerprint.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import type { Session } from "../postgres/session.ts";
 import { CONTENT_QUERY, CONTENT_SETTINGS } from "./content.ts";
-import {
-  type Counters,
-  flushOwnSessions,
-  makeCountersQuery,
-  makePresenceQuery,
-  PLACE_QUERY,
-  type Place,
-  type Presence,
-  prepareSession,
-  readRow,
-} from "./evidence.ts";
+import { flushOwnSessions, PLACE_QUERY, type Place, prepareSession, readPresence, readRow } from "./evidence.ts";
 import { type RestoreFacts, readRestoreFacts } from "./facts.ts";
 import { makeHistoryQuery } from "./history-digest.ts";
 import { EXTENSION_DIGESTS } from "./inventory.ts";
@@ -70,9 +60,6 @@ export interface MarkOptions {
 }
 
 const DEADLINE_MS = 300_000;
-/** Short: where an app is at work, nobody leaves. */
-const SETTLE_MS = 500;
-const SETTLE_POLL_MS = 50;
 
 /**
  * Takes the mark. Nobody is kept from writing: who does is in the backup, or is found out by the proof.
@@ -112,21 +99,6 @@ export async function takeMark(options: MarkOptions): Promise<Mark> {
     invalidIndexes,
     rowCounters,
   };
-}
-
-/** The count first, and then who is there: see `proof.ts`. A backend that is just leaving is waited for. */
-async function readPresence(
-  session: Session,
-  ownPids: readonly number[],
-  serverMajor: number,
-): Promise<{ counters: Counters; presence: Presence }> {
-  const deadline = performance.now() + SETTLE_MS;
-  for (;;) {
-    const counters = await readRow<Counters>(session, makeCountersQuery(serverMajor));
-    const presence = await readRow<Presence>(session, makePresenceQuery(ownPids));
-    if (presence.otherClients === 0 || performance.now() >= deadline) return { counters, presence };
-    await new Promise((resolve) => setTimeout(resolve, SETTLE_POLL_MS));
-  }
 }
 
 async function beginSnapshot(session: Session): Promise<{ snapshot: string; exportedSnapshot: string }> {

@@ -1,7 +1,13 @@
 /** The verdict of `proof.ts` as a statement of the restoring transaction, which it ends where nothing is proven. Pure. */
 import { quoteLiteral } from "../postgres/identifier.ts";
 import { type Counters, makeCountersQuery, makePresenceQuery, makeTransactionsQuery, PLACE_QUERY } from "./evidence.ts";
-import { listMarkReasons, type MarkedEvidence, makeExpectedSessions, type ProofReason } from "./proof.ts";
+import {
+  listDurableIds,
+  listMarkReasons,
+  type MarkedEvidence,
+  makeExpectedSessions,
+  type ProofReason,
+} from "./proof.ts";
 
 export interface ProofScriptOptions {
   readonly mark: MarkedEvidence;
@@ -39,6 +45,7 @@ BEGIN
   SELECT * INTO counters FROM (${makeCountersQuery(mark.serverMajor)}) AS x;
 ${listLifeChecks(mark).map(makeCheck).join("\n")}
   IF cardinality(reasons) > 0 THEN
+${makeRestartedPart(mark)}
     RAISE EXCEPTION USING ERRCODE = '${NOT_PROVEN_STATE}', MESSAGE = array_to_json(reasons)::text;
   END IF;
   SELECT x."transactions" INTO transactions FROM (${makeTransactionsQuery(mark.snapshot, options.transactionIds)}) AS x;
@@ -60,6 +67,14 @@ ${listChecks(options).map(makeCheck).join("\n")}
   END IF;
 END
 $proof$;`;
+}
+
+/** Behind a crash only A can hold, and of our own transactions only the durable one is sure to be ours. */
+function makeRestartedPart(mark: MarkedEvidence): string {
+  if (mark.durableTransactionId === undefined) return "";
+  return `    SELECT x."transactions" INTO transactions FROM (${makeTransactionsQuery(mark.snapshot, listDurableIds(mark))}) AS x;
+    IF transactions = 'none-committed' THEN RETURN; END IF;
+    reasons := array_prepend('transactions-' || transactions, reasons);`;
 }
 
 interface Check {

@@ -7,7 +7,9 @@
  * that we recorded as our own, then nothing was written by anybody else. Ids belong to the cluster, so work in another
  * database, autovacuum's ANALYZE, and statements of ours whose ids can't be known make it unprovable, never wrong. Ids
  * of another cluster, or of another timeline of this one, mean nothing; and a server that crashes may give ids out once
- * more, those of transactions that were lost with it: so it must be the same one, and must not have been restarted.
+ * more, those of transactions that were lost with it: so it must be the same one, and must not have been restarted since,
+ * unless a later transaction of ours is known to be on the disk (`confirmation.ts`). Then no id that the snapshot knows is
+ * given out again, every later COMMIT that was answered is still there, and of our own ids only that one is sure to be ours.
  * `nextval` alone needs no id: a number that was handed out to nobody's row is not a write.
  *
  * **B, by presence.** Nobody else was connected at the mark, nobody is connected at the verdict, and the server's count
@@ -56,6 +58,8 @@ export interface MarkedEvidence {
   readonly presence: Presence;
   /** `Database.sessionsOpened` at the mark. */
   readonly sessionsOpened: number;
+  /** A transaction of ours, begun behind the snapshot, whose COMMIT is on the disk. Undefined: a crash voids both proofs. */
+  readonly durableTransactionId?: string | undefined;
 }
 
 /** What we did ourselves since the mark. */
@@ -111,7 +115,10 @@ const SETTLE_POLL_MS = 100;
 export async function readEvidence(session: Session, mark: MarkedEvidence, own: OwnWork): Promise<Evidence> {
   const place = await readRow<Place>(session, PLACE_QUERY);
   const ownPids = await flushOwnSessions(own.sessions, mark.serverMajor);
-  const transactions = isSamePlace(mark.place, place) ? await readTransactions(session, mark, own) : "unknown";
+  // A session does not outlive the server, so this holds for all that is read here.
+  const life = await readRow<Counters>(session, makeCountersQuery(mark.serverMajor));
+  const known = { transactionIds: isSameLife(mark, life) ? own.transactionIds : listDurableIds(mark) };
+  const transactions = isSamePlace(mark.place, place) ? await readTransactions(session, mark, known) : "unknown";
   // Where A holds, nobody's presence matters.
   const deadline = performance.now() + (transactions === "none-committed" ? 0 : SETTLE_MS);
   let presence = await readRow<Presence>(session, makePresenceQuery(ownPids));
@@ -144,22 +151,32 @@ async function readTransactions(
 
 /** Pure. */
 export function judgeProof(mark: MarkedEvidence, evidence: Evidence, own: Pick<OwnWork, "sessionsOpened">): Proof {
-  const againstBoth = listLifeReasons(mark, evidence);
-  if (againstBoth.length > 0) return { proven: undefined, reasons: againstBoth };
+  if (!isSamePlace(mark.place, evidence.place)) return { proven: undefined, reasons: ["other-server"] };
+  const forgotten = listLifeReasons(mark, evidence.counters);
+  const isVoid = forgotten.length > 0 && mark.durableTransactionId === undefined;
+  if (isVoid) return { proven: undefined, reasons: forgotten };
   if (evidence.transactions === "none-committed") return { proven: "A", reasons: [] };
   const againstTransactions = `transactions-${evidence.transactions}` as const;
-  const againstPresence = listPresenceReasons(mark, evidence, own);
+  const againstPresence = forgotten.length > 0 ? forgotten : listPresenceReasons(mark, evidence, own);
   if (againstPresence.length === 0) return { proven: "B", reasons: [againstTransactions] };
   return { proven: undefined, reasons: [againstTransactions, ...againstPresence] };
 }
 
-/** It is another server, or one that has forgotten something in between. */
-function listLifeReasons(mark: MarkedEvidence, { place, counters }: Evidence): ProofReason[] {
-  if (!isSamePlace(mark.place, place)) return ["other-server"];
+/** The server has forgotten something in between. */
+function listLifeReasons(mark: Pick<MarkedEvidence, "counters">, counters: Counters): ProofReason[] {
   return [
     ...(counters.serverStarted === mark.counters.serverStarted ? [] : (["server-restarted"] as const)),
     ...(counters.serverReset === mark.counters.serverReset ? [] : (["statistics-reset"] as const)),
   ];
+}
+
+function isSameLife(mark: Pick<MarkedEvidence, "counters">, counters: Counters): boolean {
+  return listLifeReasons(mark, counters).length === 0;
+}
+
+/** Those of our ids that nobody else can have got from a server that has crashed meanwhile. Pure. */
+export function listDurableIds({ durableTransactionId }: MarkedEvidence): readonly string[] {
+  return durableTransactionId === undefined ? [] : [durableTransactionId];
 }
 
 /** Why B can't hold whatever comes: known at the mark. Pure. */

@@ -22,10 +22,10 @@ import { ServerError, type Session } from "../postgres/session.ts";
 import type { ClientTool } from "../postgres/tools.ts";
 import { restoreAside } from "./aside.ts";
 import { makeAsideName, stampOf } from "./aside-name.ts";
-import { readRow } from "./evidence.ts";
+import { isAlive, readRow } from "./evidence.ts";
 import { readRestoreFacts } from "./facts.ts";
-import { listClusterChanges, type Mark, type MarkedContent, readClusterDigests } from "./mark.ts";
-import { judgeProof, readEvidence } from "./proof.ts";
+import { type ClusterDigests, listClusterChanges, type MarkedContent, readClusterDigests } from "./mark.ts";
+import { judgeProof, type MarkedEvidence, readEvidence } from "./proof.ts";
 import { PROPERTIES_QUERY } from "./properties.ts";
 import {
   beginSwap,
@@ -51,7 +51,9 @@ export interface SwapOptions {
   /** What has to be proven before the live database is replaced. Undefined: nothing, since both are kept. */
   readonly proof:
     | {
-        readonly mark: Mark;
+        readonly cluster: ClusterDigests;
+        /** What the proof begins from: the mark, or what was confirmed later. */
+        readonly base: MarkedEvidence;
         /** Ours are added. */
         readonly transactionIds: string[];
         readonly areSessionsCounted: boolean;
@@ -165,13 +167,6 @@ async function restoreThroughCrashes(
   }
 }
 
-/** An idle session may not know yet that it is lost. */
-async function isAlive(session: Session): Promise<boolean> {
-  if (!session.isOpen) return false;
-  await readRow(session, "SELECT 1").catch(() => {});
-  return session.isOpen;
-}
-
 function recordTransaction({ options }: Swap, id: string): void {
   options.proof?.transactionIds.push(id);
 }
@@ -204,14 +199,14 @@ async function prove({ options }: Swap): Promise<void> {
   const { proof, sessions, database } = options;
   if (proof === undefined) return;
   const [session] = sessions;
-  const changes = listClusterChanges(proof.mark.cluster, await readClusterDigests(session));
+  const changes = listClusterChanges(proof.cluster, await readClusterDigests(session));
   const reasons: RestoreReason[] = changes.map((kind) => `cluster-${kind}` as const);
   const own = {
     transactionIds: proof.transactionIds,
     sessions,
     sessionsOpened: proof.areSessionsCounted ? database.sessionsOpened : undefined,
   };
-  const verdict = judgeProof(proof.mark, await readEvidence(session, proof.mark, own), own);
+  const verdict = judgeProof(proof.base, await readEvidence(session, proof.base, own), own);
   if (verdict.proven === undefined) reasons.push(...verdict.reasons);
   if (reasons.length > 0) throw new DeployError("RESTORE_NOT_PROVEN", { reasons });
 }

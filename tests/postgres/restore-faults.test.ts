@@ -9,6 +9,7 @@ import { chmodSync, cpSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DeployError } from "../../lib/errors.ts";
 import type { Session } from "../../lib/postgres/session.ts";
+import type { MarkedEvidence, ProofReason } from "../../lib/restore/proof.ts";
 import { type Cluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
 import { beginDeploy, createRoles, type Deploy, openDatabase, readState } from "../support/restore.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
@@ -51,6 +52,7 @@ async function createGated(tablespace?: string): Promise<string> {
 interface Failed extends Deploy {
   readonly before: string;
   readonly failed: string;
+  readonly base: MarkedEvidence;
 }
 
 async function fail(name: string, format: "plain" | "custom", on: Cluster = cluster): Promise<Failed> {
@@ -59,7 +61,7 @@ async function fail(name: string, format: "plain" | "custom", on: Cluster = clus
   await deploy.migrate("ALTER TABLE app.gated DROP COLUMN note; DELETE FROM app.parts; CREATE TABLE app.added(a int)");
   const failed = await readState(cluster, name);
   expect(failed).not.toBe(before);
-  return { ...deploy, before, failed };
+  return { ...deploy, before, failed, base: await deploy.confirm() };
 }
 
 async function expectUntouched({ name, failed, backup }: Failed): Promise<void> {
@@ -112,21 +114,21 @@ async function answers(): Promise<boolean> {
 
 async function restoreAgain(deploy: Failed): Promise<void> {
   const session: Session = deploy.session.isOpen ? deploy.session : await deploy.database.open("deploy");
-  const own = { transactionIds: deploy.transactionIds, sessions: [session], areSessionsCounted: true };
-  await deploy.restore({ own });
+  const { transactionIds, base } = deploy;
+  await deploy.restore({ own: { transactionIds, sessions: [session], areSessionsCounted: true, base } });
   await expectRestored(deploy);
   await session.close();
 }
 
-/** A server that has crashed may have forgotten what it had given out, and proves nothing any more. */
-async function expectNotProven(deploy: Failed): Promise<void> {
+/** A server that has crashed may give ids out once more, and the mark alone proves nothing any more. */
+async function expectNotProven(deploy: Failed, base: MarkedEvidence, reason: ProofReason): Promise<void> {
   const session = await deploy.database.open("deploy");
-  const own = { transactionIds: deploy.transactionIds, sessions: [session], areSessionsCounted: true };
+  const { transactionIds } = deploy;
+  const own = { transactionIds, sessions: [session], areSessionsCounted: true, base };
   const error = await deploy.restore({ own }).catch((cause: unknown) => cause);
   expect(error).toMatchObject({ code: "RESTORE_NOT_PROVEN" });
-  expect((error as DeployError<"RESTORE_NOT_PROVEN">).fields.reasons).toContain("statistics-reset");
+  expect((error as DeployError<"RESTORE_NOT_PROVEN">).fields.reasons).toContain(reason);
   await session.close();
-  await expectUntouched(deploy);
 }
 
 const places = Object.keys(PLACES) as Place[];
@@ -158,7 +160,9 @@ describe("killed", () => {
       });
       expect(error.code).toBe("RESTORE_FAILED");
       await expectUntouched(deploy);
-      await expectNotProven(deploy);
+      await expectNotProven(deploy, deploy.mark, "statistics-reset");
+      await expectUntouched(deploy);
+      await restoreAgain(deploy);
     },
     DEADLINE_MS,
   );
@@ -175,7 +179,49 @@ describe("killed", () => {
       });
       expect(error.code).toBe("RESTORE_FAILED");
       await expectUntouched(deploy);
-      await expectNotProven(deploy);
+      await expectNotProven(deploy, deploy.mark, "server-restarted");
+      await expectUntouched(deploy);
+      await restoreAgain(deploy);
+    },
+    DEADLINE_MS,
+  );
+});
+
+/** Since the last COMMIT that is on the disk. The rows are in tables that the restore does not lock, or come behind it. */
+describe("what others write around a crash is never lost", () => {
+  const crash = async () => {
+    process.kill(cluster.pid ?? 0, "SIGKILL");
+    await waitFor(() => cluster.pid === undefined);
+    await cluster.start();
+  };
+  const write = async ({ name }: Failed) => await cluster.psql(name, "CREATE TABLE app.notes(a int)");
+
+  test.each(["before", "after"] as const)(
+    "%s it",
+    async (when) => {
+      const deploy = await fail(await createGated(), "plain");
+      if (when === "before") await write(deploy);
+      await deploy.session.close();
+      await crash();
+      if (when === "after") await write(deploy);
+      await expectNotProven(deploy, deploy.base, "transactions-committed");
+      expect(await cluster.psql(deploy.name, "SELECT count(*) FROM app.notes")).toBe("0");
+    },
+    DEADLINE_MS,
+  );
+
+  test(
+    "under the id of a transaction of ours that was lost with it",
+    async () => {
+      const deploy = await fail(await createGated(), "plain");
+      await deploy.session.script("BEGIN; SELECT pg_current_xact_id()", DURING);
+      const [lost] = await deploy.session.query<{ id: string }>(`SELECT pg_current_xact_id()::text AS "id"`, DURING);
+      deploy.transactionIds.push(lost?.id ?? "");
+      await crash();
+      for (let n = 0; n < 5; n += 1) await cluster.psql(deploy.name, `CREATE TABLE app.notes${n}(a int)`);
+      expect(await cluster.psql(deploy.name, `SELECT pg_xact_status('${lost?.id}')`)).toBe("committed");
+      await expectNotProven(deploy, deploy.base, "transactions-committed");
+      expect(await cluster.psql(deploy.name, "SELECT count(*) FROM app.notes0")).toBe("0");
     },
     DEADLINE_MS,
   );

@@ -8,11 +8,12 @@ import { type Database, makeDatabase } from "../../lib/postgres/database.ts";
 import type { Session } from "../../lib/postgres/session.ts";
 import { type ClientTool, findTool } from "../../lib/postgres/tools.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
+import { confirmProof } from "../../lib/restore/confirmation.ts";
 import { type InPlaceOptions, restoreInPlace } from "../../lib/restore/in-place.ts";
 import { makeInstructions } from "../../lib/restore/instructions.ts";
 import { type Mark, takeMark } from "../../lib/restore/mark.ts";
 import { chooseRestore, type RestorePlan, type RestorePolicy } from "../../lib/restore/plan.ts";
-import { judgeProof, type Proof, readEvidence } from "../../lib/restore/proof.ts";
+import { judgeProof, type MarkedEvidence, type Proof, readEvidence } from "../../lib/restore/proof.ts";
 import { type SwapOptions, type Swapped, swapIn } from "../../lib/restore/swap.ts";
 import { readSwapFacts } from "../../lib/restore/swap-facts.ts";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
@@ -193,6 +194,8 @@ export interface Deploy {
   /** Writes as the deploy itself would, and records the transaction. */
   migrate(sql: string): Promise<void>;
   prove(): Promise<Proof>;
+  /** As the deploy does before it restores: what comes later is proven from here. */
+  confirm(): Promise<MarkedEvidence>;
   restore(changes?: Partial<InPlaceOptions>): Promise<{ readonly transactionId: string }>;
   /** Ends the session. */
   swap(changes?: Partial<SwapOptions>): Promise<Swapped>;
@@ -257,6 +260,12 @@ export async function beginDeploy(cluster: Cluster, name: string, options: Deplo
     transactionIds,
     migrate: (sql) => migrate(session, sql, isRecorded ? transactionIds : []),
     prove: async () => judgeProof(mark, await readEvidence(session, mark, own()), own()),
+    confirm: async () => {
+      const { evidence, reasons } = await confirmProof(session, mark, own);
+      if (evidence?.durableTransactionId === undefined) throw new Error(`not proven: ${reasons}`);
+      transactionIds.push(evidence.durableTransactionId);
+      return evidence;
+    },
     restore: async (changes = {}) =>
       await restoreInPlace({
         database,
@@ -272,7 +281,7 @@ export async function beginDeploy(cluster: Cluster, name: string, options: Deplo
         tools,
         backup,
         content: mark.content,
-        proof: { mark, transactionIds, areSessionsCounted: true },
+        proof: { cluster: mark.cluster, base: mark, transactionIds, areSessionsCounted: true },
         sessions: [session],
         ...changes,
       }),
