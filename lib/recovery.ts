@@ -12,15 +12,14 @@ import type { Database } from "./postgres/database.ts";
 import type { Session } from "./postgres/session.ts";
 import type { Tools } from "./preflight.ts";
 import { allReasons, type RecoveryPoint } from "./recovery-point.ts";
+import { isWorthAnotherTry } from "./restore/attempts.ts";
 import type { RecoveryChoices } from "./restore/choices.ts";
 import { confirmProof } from "./restore/confirmation.ts";
-import { isAlive } from "./restore/evidence.ts";
 import { expectGrowth } from "./restore/growth.ts";
 import { isContentOf, listClusterChanges, readClusterDigests, readInvalidIndexes } from "./restore/mark.ts";
 import type { MarkedEvidence, OwnWork } from "./restore/proof.ts";
 
 const QUERY_DEADLINE_MS = 60_000;
-const RESTORE_ATTEMPTS_MAX = 3;
 
 /** What there is to go by when a migration has failed. */
 export interface FailureFacts {
@@ -226,7 +225,7 @@ async function restoreThroughCrashes(
     try {
       return await restoreDatabase(session, access, facts, context);
     } catch (error) {
-      if (!isDeployError(error) || attempt >= RESTORE_ATTEMPTS_MAX || (await isAlive(session))) throw error;
+      if (!isDeployError(error) || !(await isWorthAnotherTry(error, session, attempt))) throw error;
       // What was lost may be the answer to the COMMIT.
       if (await isContentOf(await access.lockedSession(), facts.point.mark)) return undefined;
       context.tell({ kind: "rung-failed", rung: "in-place", error, next: "in-place" });

@@ -188,8 +188,14 @@ export async function finishSwap(session: Session, observer: Session, renames: R
   }
 }
 
-async function requireUnchanged(observer: Session, live: DatabaseRow): Promise<void> {
-  const now = await readDatabase(observer, live.name);
+/**
+ * Nobody was let in since the database was shut.
+ *
+ * @param live as it was then
+ * @throws RESTORE_NOT_PROVEN
+ */
+export async function requireUnchanged(session: Session, live: DatabaseRow): Promise<void> {
+  const now = await readDatabase(session, live.name);
   if (now?.oid === live.oid && now.row === live.row && !now.isOpen) return;
   throw new DeployError("RESTORE_NOT_PROVEN", { reasons: ["database-reopened"] });
 }

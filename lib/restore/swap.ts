@@ -22,7 +22,8 @@ import { ServerError, type Session } from "../postgres/session.ts";
 import type { ClientTool } from "../postgres/tools.ts";
 import { restoreAside } from "./aside.ts";
 import { makeAsideName, stampOf } from "./aside-name.ts";
-import { isAlive, readRow } from "./evidence.ts";
+import { isWorthAnotherTry } from "./attempts.ts";
+import { readRow } from "./evidence.ts";
 import { readRestoreFacts } from "./facts.ts";
 import { type ClusterDigests, listClusterChanges, type MarkedContent, readClusterDigests } from "./mark.ts";
 import { judgeProof, type MarkedEvidence, readEvidence } from "./proof.ts";
@@ -34,6 +35,7 @@ import {
   endBackends,
   finishSwap,
   readDatabase,
+  requireUnchanged,
   shutDatabase,
   tryLockSwap,
   undoSwap,
@@ -82,7 +84,6 @@ interface Swap {
 /** A server that crashed is back by then. */
 const RECONNECT_MS = 120_000;
 const POLL_MS = 200;
-const RESTORE_ATTEMPTS_MAX = 3;
 
 /**
  * Puts what the backup holds in the live database's place.
@@ -156,15 +157,17 @@ async function restoreThroughCrashes(
   for (let attempt = 1; ; attempt += 1) {
     const session = await maintenance();
     try {
+      if (attempt > 1) await beginAnew(session, swap, shut);
       return await restore(swap, properties, shut, session);
     } catch (error) {
-      if (attempt >= RESTORE_ATTEMPTS_MAX || (await isAlive(session))) throw error;
-      const again = await maintenance();
-      const now = await readDatabase(again, swap.live);
-      if (now === undefined || now.oid !== shut.oid || now.row !== shut.row || now.isOpen) throw error;
-      await dropScratch(again, swap.scratch);
+      if (!(await isWorthAnotherTry(error, session, attempt))) throw error;
     }
   }
+}
+
+async function beginAnew(session: Session, { scratch }: Swap, shut: DatabaseRow): Promise<void> {
+  await requireUnchanged(session, shut);
+  await dropScratch(session, scratch);
 }
 
 function recordTransaction({ options }: Swap, id: string): void {

@@ -321,7 +321,7 @@ test(
       process.kill(Number(pid), "SIGKILL");
       const run = await running.ended;
       expect(run.exitCode, run.stderr).toBe(6);
-      expect(run.stderr).toContain("서버 통계가 초기화되었습니다.");
+      expect(run.stderr).toContain("REOPENED");
       expect(await listDatabases(live)).toEqual(UNTOUCHED);
       await expectContent(live, live.failed);
     } finally {
