@@ -401,8 +401,8 @@ class DatabaseOperations implements DeployOperations {
   async #resolveSwap(signal: AbortSignal): Promise<SwapEnd> {
     const { settings, tell } = this.#context;
     const { resolveSwap } = await import("./restore/interrupted-swap.ts");
-    const { maintenanceDatabase, deployLockWaitMs: waitMs } = settings;
-    return await resolveSwap(this.#database, { maintenanceDatabase, waitMs, signal, tell });
+    const { maintenanceDatabase, deployLockWaitMs: waitMs, backupDirectory } = settings;
+    return await resolveSwap(this.#database, { maintenanceDatabase, waitMs, backupDirectory, signal, tell });
   }
 
   /** Nobody is let in: perhaps by a swap. @returns true when that has come to its end, so that it is worth another try */

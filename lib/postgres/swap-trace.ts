@@ -6,8 +6,17 @@
  */
 
 export type Trace =
-  /** Of the live database: one is restored beside it, into `scratch`, to take its place. */
-  | { readonly swap: "started"; readonly scratch: string; readonly failed: string; readonly backup: string }
+  /**
+   * Of the live database: one is restored beside it, into `scratch`, to take its place. Shut, and with its row still `row`,
+   * it is proven that nobody else has written; undefined where nothing was proven.
+   */
+  | {
+      readonly swap: "started";
+      readonly scratch: string;
+      readonly failed: string;
+      readonly backup: string;
+      readonly row?: string;
+    }
   /** Of the database beside it, while it is being restored. */
   | { readonly swap: "restoring" }
   /** It holds what it should, all of it: `live` may be replaced as long as its row is still `row`. */

@@ -1,22 +1,19 @@
-/** Whether a restore that has failed is tried once more: the server or a connection was lost under it, not the restore. */
+/** Whether a restore that has failed is tried once more: what failed was the server under it. */
 import { isDeployError } from "../errors.ts";
 import type { Session } from "../postgres/session.ts";
 import { isAlive } from "./evidence.ts";
 
 const ATTEMPTS_MAX = 3;
 /** A backend that dies takes all others with it, once the postmaster has noticed. */
-const NOTICE_MS = 2_000;
+const NOTICE_MS = 1_000;
 const POLL_MS = 100;
-/** Of psql, when its connection is lost. */
-const CONNECTION_LOST = 2;
-
 /**
  * @param session ours on the same server, idle; when the server has crashed it is closed afterwards
  * @param attempt the one that has failed, from 1 on
  */
 export async function isWorthAnotherTry(error: unknown, session: Session, attempt: number): Promise<boolean> {
   if (attempt >= ATTEMPTS_MAX || isVerdict(error)) return false;
-  return (await waitUntilLost(session)) || hasLostConnection(error);
+  return await waitUntilLost(session);
 }
 
 function isVerdict(error: unknown): boolean {
@@ -30,9 +27,4 @@ async function waitUntilLost(session: Session): Promise<boolean> {
     if (performance.now() >= deadline) return false;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-}
-
-function hasLostConnection(error: unknown): boolean {
-  if (!isDeployError(error) || error.code !== "RESTORE_FAILED") return false;
-  return error.fields.tool === "psql" && error.fields.exitCode === CONNECTION_LOST;
 }

@@ -1,16 +1,22 @@
 /**
  * A swap that another process has begun: waited for while that one is at work, and else finished or undone.
  *
- * Finished only where everything was proven and checked, and nobody was let in since; there the renames were all that was
- * left to do. Undone in any other case: then the live database is exactly what it was before the swap.
+ * Finished only where everything was proven, and nobody was let in since: where the restored copy is complete and checked,
+ * the renames are all that is left to do, and else it is made anew from the backup. Undone in any other case: then the live
+ * database is exactly what it was before the swap.
  */
+import { readBackup } from "../backup/store.ts";
 import { type AnyDeployError, DeployError, isDeployError, type LockHolder } from "../errors.ts";
-import type { Report } from "../events.ts";
+import { makeDataProgress, type Report } from "../events.ts";
 import type { Database } from "../postgres/database.ts";
 import { readHolder } from "../postgres/lock-holder.ts";
 import { openMaintenance } from "../postgres/maintenance.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
+import type { Trace } from "../postgres/swap-trace.ts";
+import { findTool } from "../postgres/tools.ts";
 import { pause } from "../system/pause.ts";
+import { expectGrowth } from "./growth.ts";
+import { readMarkFile } from "./mark-file.ts";
 import {
   type DatabaseRow,
   finishSwap,
@@ -39,6 +45,8 @@ export interface InterruptedOptions {
   readonly maintenanceDatabase?: string | undefined;
   /** How long to wait for a swap that is at work. */
   readonly waitMs: number;
+  /** Where the backup and its mark lie, by which a copy can be made anew. Undefined: then the swap is undone. */
+  readonly backupDirectory?: string | undefined;
   readonly signal: AbortSignal;
   readonly tell: Report;
 }
@@ -97,23 +105,66 @@ async function resolve(
   session: Session,
   database: Database,
   live: DatabaseRow,
-  { maintenanceDatabase, tell }: InterruptedOptions,
+  options: InterruptedOptions,
 ): Promise<SwapEnd> {
   if (live.trace?.swap !== "started") return "open";
-  const { scratch, failed, backup } = live.trace;
+  const { scratch, failed, backup, row } = live.trace;
   const ready = (await readDatabase(session, scratch))?.trace;
   const isReady = ready?.swap === "ready" && ready.live === live.oid && ready.row === live.row && !live.isOpen;
+  const isProven = row === live.row && !live.isOpen;
+  let how: "finished" | "undone" = "finished";
   if (isReady) {
     await waitUntilEmpty(session, live);
-    await withObserver(database, maintenanceDatabase, async (observer) => {
+    await withObserver(database, options.maintenanceDatabase, async (observer) => {
       await finishSwap(session, observer, { live, scratch, failed, backup });
     });
-  } else {
-    await undoSwap(session, live.name);
+  } else if (!isProven || !(await resume(session, database, live, live.trace, options))) {
+    how = "undone";
+    if (session.isOpen) await undoSwap(session, live.name);
   }
-  const how = isReady ? "finished" : "undone";
-  tell({ kind: "swap-resolved", how, database: live.name, failed: isReady ? failed : undefined });
+  options.tell({ kind: "swap-resolved", how, database: live.name, failed: how === "finished" ? failed : undefined });
   return how;
+}
+
+/** @returns false where it can't be done from here; then it is undone, or is to be */
+async function resume(
+  session: Session,
+  database: Database,
+  live: DatabaseRow,
+  { scratch, failed, backup: id }: Extract<Trace, { swap: "started" }>,
+  { backupDirectory, maintenanceDatabase, tell }: InterruptedOptions,
+): Promise<boolean> {
+  const found = backupDirectory === undefined ? undefined : await findResumable(backupDirectory, id);
+  if (found === undefined) return false;
+  const { resumeSwap } = await import("./swap.ts");
+  const { databaseSizeBytes, serverVersionNumber } = found.mark.facts;
+  tell({ kind: "restore-started", backupPath: found.backup.path });
+  try {
+    await resumeSwap(session, live, {
+      database,
+      maintenanceDatabase,
+      tools: {
+        psql: await findTool("psql", serverVersionNumber),
+        pgRestore: await findTool("pg_restore", serverVersionNumber),
+      },
+      backup: found.backup,
+      content: found.mark.content,
+      scratch,
+      failed,
+      progress: makeDataProgress(tell, "restore", expectGrowth(databaseSizeBytes)),
+    });
+    return true;
+  } catch (error) {
+    if (!isDeployError(error) || error.code === "SWAP_UNFINISHED") throw error;
+    tell({ kind: "rung-failed", rung: "swap", error, next: "swap" });
+    return false;
+  }
+}
+
+async function findResumable(directory: string, id: string) {
+  const backup = await readBackup(directory, id);
+  const mark = (await readMarkFile(directory, id))?.mark;
+  return backup?.state === "present" && mark !== undefined ? { backup, mark } : undefined;
 }
 
 async function withObserver(

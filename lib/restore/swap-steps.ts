@@ -91,6 +91,17 @@ export async function beginSwap(
   return await requireDatabase(session, live);
 }
 
+/** In the trace: as long as the row is that one, nobody has written since, and any start may go on with the swap. */
+export async function noteProof(
+  session: Session,
+  { scratch, failed, backup }: Pick<Renames, "scratch" | "failed" | "backup">,
+  { name, comment, row }: DatabaseRow,
+): Promise<void> {
+  await runTransaction(session, [
+    commentOn(name, addTrace(comment, { swap: "started", scratch, failed, backup, row })),
+  ]);
+}
+
 export async function shutDatabase(session: Session, live: string): Promise<DatabaseRow> {
   await runTransaction(session, [`ALTER DATABASE ${quoteIdentifier(live)} ALLOW_CONNECTIONS false`]);
   return await requireDatabase(session, live);

@@ -20,7 +20,7 @@ import { quoteLiteral } from "../postgres/identifier.ts";
 import { openMaintenance } from "../postgres/maintenance.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import type { ClientTool } from "../postgres/tools.ts";
-import { restoreAside } from "./aside.ts";
+import { type AsideOptions, restoreAside } from "./aside.ts";
 import { makeAsideName, stampOf } from "./aside-name.ts";
 import { isWorthAnotherTry } from "./attempts.ts";
 import { readRow } from "./evidence.ts";
@@ -34,6 +34,7 @@ import {
   dropScratch,
   endBackends,
   finishSwap,
+  noteProof,
   readDatabase,
   requireUnchanged,
   shutDatabase,
@@ -42,7 +43,8 @@ import {
   waitUntilEmpty,
 } from "./swap-steps.ts";
 
-export interface SwapOptions {
+/** What a swap needs, whoever has begun it. */
+export interface SwapWork {
   readonly database: Database;
   /** Empty or undefined: postgres, else template1. */
   readonly maintenanceDatabase?: string | undefined;
@@ -50,6 +52,11 @@ export interface SwapOptions {
   readonly backup: { readonly path: string; readonly manifest: Manifest };
   /** The state to come back to. Undefined: what the backup says, with the properties that the live database has now. */
   readonly content: MarkedContent | undefined;
+  readonly progress?: ((bytes: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface SwapOptions extends SwapWork {
   /** What has to be proven before the live database is replaced. Undefined: nothing, since both are kept. */
   readonly proof:
     | {
@@ -63,8 +70,6 @@ export interface SwapOptions {
     | undefined;
   /** Ours in the live database, outside of any transaction; the first one is needed. All of them are closed. */
   readonly sessions: readonly [Session, ...Session[]];
-  readonly progress?: ((bytes: number) => void) | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Swapped {
@@ -73,13 +78,24 @@ export interface Swapped {
   readonly failedSizeBytes: number;
 }
 
+/** One that another process has begun, as its trace tells. */
+export interface ResumedSwap extends SwapWork {
+  readonly content: MarkedContent;
+  readonly scratch: string;
+  readonly failed: string;
+}
+
 interface Swap {
-  readonly options: SwapOptions;
+  readonly work: SwapWork;
   readonly live: string;
   readonly scratch: string;
   readonly failed: string;
   readonly backup: string;
+  /** Statements that set what belongs to the database as a whole. */
+  readonly properties: readonly string[];
 }
+
+const RESTORING = { swap: "restoring" } as const;
 
 /** A server that crashed is back by then. */
 const RECONNECT_MS = 120_000;
@@ -98,19 +114,54 @@ export async function swapIn(options: SwapOptions): Promise<Swapped> {
   const maintenance = await openLocked(options);
   const stamp = await findFreeStamp(maintenance, live, stampOf(backup.manifest.id));
   const swap: Swap = {
-    options,
+    work: options,
     live,
     scratch: makeAsideName(live, "restore", stamp),
     failed: makeAsideName(live, "failed", stamp),
     backup: backup.manifest.id,
+    properties: JSON.parse(properties) as string[],
   };
-  let session = maintenance;
-  try {
+  return await runSteps(swap, maintenance, async (session) => {
     await requireVerified(options);
     await requireNoFollowers(options.sessions[0]);
-    const steps = options.proof === undefined ? shutAtTheEnd : shutAtOnce;
-    return await steps(swap, JSON.parse(properties) as string[], async () => {
-      if (!session.isOpen) session = await reopenLocked(options);
+    return await (options.proof === undefined ? shutAtTheEnd : shutAtOnce)(swap, options, session);
+  });
+}
+
+/**
+ * Goes on with a swap whose process has ended, where everything was proven before: while the database is shut and its row is
+ * the one of the proof, nobody can have written. So nothing is proven here, and the restored copy is made anew.
+ *
+ * @param session holds the lock of the swap; it is closed
+ * @param live shut, its row being the one that its trace names
+ * @throws the same as `swapIn`
+ */
+export async function resumeSwap(session: Session, live: DatabaseRow, options: ResumedSwap): Promise<Swapped> {
+  const { scratch, failed, content } = options;
+  const properties = JSON.parse(content.properties) as string[];
+  const swap = { work: options, live: live.name, scratch, failed, backup: options.backup.manifest.id, properties };
+  return await runSteps(swap, session, async (maintenance) => {
+    await requireVerified(options);
+    // Its client is gone, and it may not know that yet.
+    await endBackends(await maintenance(), live, []);
+    await dropScratch(await maintenance(), scratch);
+    await restoreThroughCrashes(swap, live, maintenance);
+    return await replace(swap, live, await maintenance());
+  });
+}
+
+/** A session in a maintenance database with the lock of the swap: where the server has crashed meanwhile, a new one. */
+type Maintenance = () => Promise<Session>;
+
+async function runSteps(
+  swap: Swap,
+  first: Session,
+  steps: (session: Maintenance) => Promise<Swapped>,
+): Promise<Swapped> {
+  let session = first;
+  try {
+    return await steps(async () => {
+      if (!session.isOpen) session = await reopenLocked(swap.work);
       return session;
     });
   } catch (error) {
@@ -120,26 +171,26 @@ export async function swapIn(options: SwapOptions): Promise<Swapped> {
   }
 }
 
-type Maintenance = () => Promise<Session>;
-
-async function shutAtOnce(swap: Swap, properties: readonly string[], maintenance: Maintenance): Promise<Swapped> {
-  const { sessions } = swap.options;
-  const shut = await beginSwap(await maintenance(), swap, { isShut: true }, (id) => recordTransaction(swap, id));
+async function shutAtOnce(swap: Swap, options: SwapOptions, maintenance: Maintenance): Promise<Swapped> {
+  const { sessions, proof } = options;
+  const record = (id: string) => void proof?.transactionIds.push(id);
+  const shut = await beginSwap(await maintenance(), swap, { isShut: true }, record);
   await endBackends(await maintenance(), shut, await pidsOf(sessions));
-  await prove(swap);
-  await restoreThroughCrashes(swap, properties, shut, maintenance);
+  await prove(options);
+  await noteProof(await maintenance(), swap, shut);
+  await restoreThroughCrashes(swap, shut, maintenance);
   // Only now, since they hold the deploy lock, and another rung needs them where this one has failed.
   for (const session of sessions) await session.close();
   await waitUntilEmpty(await maintenance(), shut);
   return await replace(swap, shut, await maintenance());
 }
 
-async function shutAtTheEnd(swap: Swap, properties: readonly string[], maintenance: Maintenance): Promise<Swapped> {
-  const open = await beginSwap(await maintenance(), swap, { isShut: false });
-  await restore(swap, properties, open, await maintenance());
+async function shutAtTheEnd(swap: Swap, { sessions }: SwapOptions, maintenance: Maintenance): Promise<Swapped> {
+  await beginSwap(await maintenance(), swap, { isShut: false });
+  await restore(swap, { restoring: RESTORING, ready: RESTORING }, await maintenance());
   const shut = await shutDatabase(await maintenance(), swap.live);
-  await endBackends(await maintenance(), shut, await pidsOf(swap.options.sessions));
-  for (const session of swap.options.sessions) await session.close();
+  await endBackends(await maintenance(), shut, await pidsOf(sessions));
+  for (const session of sessions) await session.close();
   await waitUntilEmpty(await maintenance(), shut);
   return await replace(swap, shut, await maintenance());
 }
@@ -148,30 +199,29 @@ async function shutAtTheEnd(swap: Swap, properties: readonly string[], maintenan
  * A server that has crashed meanwhile, with everybody's sessions, still admits nobody: what was proven before holds as long
  * as the database's row is the one that we have written. So the restore beside it, which is lost, is begun anew.
  */
-async function restoreThroughCrashes(
-  swap: Swap,
-  properties: readonly string[],
-  shut: DatabaseRow,
-  maintenance: Maintenance,
-): Promise<void> {
+async function restoreThroughCrashes(swap: Swap, shut: DatabaseRow, maintenance: Maintenance): Promise<void> {
+  const ready = { swap: "ready", live: shut.oid, row: shut.row } as const;
   for (let attempt = 1; ; attempt += 1) {
     const session = await maintenance();
     try {
       if (attempt > 1) await beginAnew(session, swap, shut);
-      return await restore(swap, properties, shut, session);
+      return await restore(swap, { restoring: RESTORING, ready }, session);
     } catch (error) {
+      // One that was killed is listed until the server has noticed, and then all sessions are lost.
+      await waitUntilLeft(session, swap.scratch).catch(() => {});
       if (!(await isWorthAnotherTry(error, session, attempt))) throw error;
     }
   }
 }
 
+async function waitUntilLeft(session: Session, scratch: string): Promise<void> {
+  const row = await readDatabase(session, scratch);
+  if (row !== undefined) await waitUntilEmpty(session, row);
+}
+
 async function beginAnew(session: Session, { scratch }: Swap, shut: DatabaseRow): Promise<void> {
   await requireUnchanged(session, shut);
   await dropScratch(session, scratch);
-}
-
-function recordTransaction({ options }: Swap, id: string): void {
-  options.proof?.transactionIds.push(id);
 }
 
 /** As the server knows them: behind a pooler a session has another number. */
@@ -182,7 +232,7 @@ async function pidsOf(sessions: readonly Session[]): Promise<number[]> {
   );
 }
 
-async function requireVerified({ backup, tools, signal }: SwapOptions): Promise<void> {
+async function requireVerified({ backup, tools, signal }: SwapWork): Promise<void> {
   const { verifyBackup } = await import("../backup/verify.ts");
   await verifyBackup(backup.path, { pgRestore: tools.pgRestore, expected: backup.manifest, signal });
 }
@@ -198,8 +248,7 @@ async function requireNoFollowers(session: Session): Promise<void> {
 }
 
 /** In a session of ours, the only one that is left: nobody else can have begun anything since. */
-async function prove({ options }: Swap): Promise<void> {
-  const { proof, sessions, database } = options;
+async function prove({ proof, sessions, database }: SwapOptions): Promise<void> {
   if (proof === undefined) return;
   const [session] = sessions;
   const changes = listClusterChanges(proof.cluster, await readClusterDigests(session));
@@ -214,37 +263,19 @@ async function prove({ options }: Swap): Promise<void> {
   if (reasons.length > 0) throw new DeployError("RESTORE_NOT_PROVEN", { reasons });
 }
 
-async function restore(
-  swap: Swap,
-  properties: readonly string[],
-  live: DatabaseRow,
-  maintenance: Session,
-): Promise<void> {
-  const { database, tools, backup, content, proof, progress, signal } = swap.options;
-  const restoring = { swap: "restoring" } as const;
-  // Without a proof nothing is known of the time between: such a one is never finished by anybody else.
-  const ready = proof === undefined ? restoring : ({ swap: "ready", live: live.oid, row: live.row } as const);
-  await restoreAside({
-    database,
-    maintenance,
-    tools,
-    backup,
-    name: swap.scratch,
-    content,
-    properties,
-    trace: { restoring, ready },
-    progress,
-    signal,
-  });
+/** @param trace without a proof nothing is known of the time between, and nobody else may ever finish it: never ready */
+async function restore(swap: Swap, trace: AsideOptions["trace"], maintenance: Session): Promise<void> {
+  const { work, scratch: name, properties } = swap;
+  await restoreAside({ ...work, maintenance, name, properties, trace });
 }
 
 async function replace(swap: Swap, live: DatabaseRow, maintenance: Session): Promise<Swapped> {
-  const { failed, scratch, backup, options } = swap;
+  const { failed, scratch, backup, work } = swap;
   const { size } = await readRow<{ size: number }>(
     maintenance,
     `SELECT pg_catalog.pg_database_size(${live.oid}::oid)::float8 AS "size"`,
   );
-  const observer = await openSession(options);
+  const observer = await openSession(work);
   try {
     await finishSwap(maintenance, observer, { live, scratch, failed, backup });
   } finally {
@@ -259,7 +290,7 @@ async function recoverFrom(cause: unknown, swap: Swap, session: Session): Promis
   let maintenance = session;
   for (;;) {
     try {
-      if (!maintenance.isOpen) maintenance = await reopenLocked(swap.options);
+      if (!maintenance.isOpen) maintenance = await reopenLocked(swap.work);
       const kept = await readDatabase(maintenance, swap.failed);
       if (kept !== undefined) return { failed: swap.failed, failedSizeBytes: kept.sizeBytes };
       await undoSwap(maintenance, swap.live);
@@ -281,13 +312,13 @@ function describe(error: unknown): string {
   return isDeployError(error) && "reason" in error.fields ? String(error.fields.reason) : String(error);
 }
 
-async function openSession({ database, maintenanceDatabase }: SwapOptions): Promise<Session> {
+async function openSession({ database, maintenanceDatabase }: SwapWork): Promise<Session> {
   const session = await openMaintenance(database, "swap", maintenanceDatabase);
   if (session !== undefined) return session;
   throw new DeployError("RESTORE_FAILED", { tool: "SQL", exitCode: undefined, output: "no maintenance database" });
 }
 
-async function openLocked(options: SwapOptions): Promise<Session> {
+async function openLocked(options: SwapWork): Promise<Session> {
   const session = await openSession(options);
   if (await tryLockSwap(session, options.database.target.database)) return session;
   await session.close();
@@ -295,7 +326,7 @@ async function openLocked(options: SwapOptions): Promise<Session> {
 }
 
 /** Our own backend may hold the lock for a while after we have lost it. */
-async function reopenLocked(options: SwapOptions): Promise<Session> {
+async function reopenLocked(options: SwapWork): Promise<Session> {
   const { signal } = new AbortController();
   const deadline = performance.now() + RECONNECT_MS;
   for (;;) {

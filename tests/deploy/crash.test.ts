@@ -1,0 +1,169 @@
+/**
+ * The server crashes while a deploy restores, with the deploy or without it: at a tenth, at half and at nine tenths of the
+ * rows, and while the keys are built. Nobody else has written, and so it is restored, by the same deploy or by the next.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { type Cluster, startCluster } from "../support/cluster.ts";
+import {
+  expectContent,
+  type Live,
+  listDatabases,
+  makeLive,
+  open,
+  PLACES,
+  SWAPPED,
+  shut,
+  UNTOUCHED,
+  untilAtGate,
+} from "../support/gated-deploy.ts";
+import { type DeployRun, type RunningDeploy, runDeploy, startDeploy, until } from "../support/project.ts";
+import { APP } from "../support/refusal.ts";
+
+const TIMEOUT_MS = 300_000;
+const IN_PLACE = ["--restore", "in-place", ...APP];
+
+let cluster: Cluster;
+
+beforeAll(async () => {
+  // What a crash must not lose is to be on the disk.
+  cluster = await startCluster({ settings: { autovacuum: "off", max_connections: "50" }, fsync: true });
+}, TIMEOUT_MS);
+
+afterAll(async () => await cluster.remove());
+
+/** Until the restore in place stands at a gate. @returns its backend */
+async function untilInPlace({ database }: Live, running: RunningDeploy): Promise<string> {
+  const query = `SELECT max(pid) FROM pg_stat_activity WHERE datname = '${database}' AND wait_event = 'PgSleep'
+    AND application_name LIKE '%psql'`;
+  let pid = "";
+  await until(`the restore stands at a gate: ${running.output()}`, async () => {
+    pid = await cluster.psql("postgres", query);
+    return pid !== "";
+  });
+  return pid;
+}
+
+async function crash(): Promise<void> {
+  process.kill(cluster.pid ?? 0, "SIGKILL");
+  await until("the server is gone", () => cluster.pid === undefined);
+  // Its children end when they notice, and until then a new one is refused.
+  await cluster.start();
+}
+
+async function startUntil(
+  args: readonly string[],
+  place: number,
+  stands: (live: Live, running: RunningDeploy) => Promise<string>,
+): Promise<{ live: Live; running: RunningDeploy; pid: number }> {
+  const live = await makeLive(cluster);
+  shut(live, place);
+  const running = startDeploy(live.project, { url: live.url, args });
+  const pid = Number(await stands(live, running));
+  return { live, running, pid };
+}
+
+function expectRestored(run: DeployRun): void {
+  expect(run.exitCode, run.stderr).toBe(5);
+  expect(run.stderr).toContain("✅ 백업에서 복원 완료");
+}
+
+/** The failure is remembered, so that the next one ends with it. */
+function expectRestoredLater(run: DeployRun): void {
+  expect(run.exitCode, run.stderr).toBe(5);
+  expect(run.stderr).toContain("중단된 이전 배포를 먼저 마무리하거나 되돌립니다.");
+  expect(run.stderr).toContain("FAILED_BEFORE");
+}
+
+describe.each(PLACES)("at %d", (place) => {
+  test(
+    "a backend of the swap is killed: nobody was let in since the proof, and the same deploy restores",
+    async () => {
+      const { live, running, pid } = await startUntil(APP, place, untilAtGate);
+      open(live, place);
+      process.kill(pid, "SIGKILL");
+      expectRestored(await running.ended);
+      expect(await listDatabases(live)).toEqual(SWAPPED);
+      await expectContent(live, live.before);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "the server and the deploy that swaps: the next one goes on behind the shut door",
+    async () => {
+      const { live, running } = await startUntil(APP, place, untilAtGate);
+      running.kill("SIGKILL");
+      await running.ended;
+      await crash();
+      open(live, place);
+      const next = await runDeploy(live.project, { url: live.url, args: APP });
+      expectRestoredLater(next);
+      expect(next.stderr).toContain("중단된 복원을 끝냈습니다.");
+      expect(await listDatabases(live)).toEqual(SWAPPED);
+      await expectContent(live, live.before);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "the server under a restore in place: the same deploy does it again",
+    async () => {
+      const { live, running } = await startUntil(IN_PLACE, place, untilInPlace);
+      open(live, place);
+      await crash();
+      expectRestored(await running.ended);
+      expect(await listDatabases(live)).toEqual(UNTOUCHED);
+      await expectContent(live, live.before);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "the server and the deploy that restores in place: the next one does it again",
+    async () => {
+      const { live, running } = await startUntil(IN_PLACE, place, untilInPlace);
+      running.kill("SIGKILL");
+      await running.ended;
+      await crash();
+      open(live, place);
+      const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
+      expectRestoredLater(next);
+      expect(next.stderr).toContain("✅ 백업에서 복원 완료");
+      expect(await listDatabases(live)).toEqual(UNTOUCHED);
+      await expectContent(live, live.before);
+    },
+    TIMEOUT_MS,
+  );
+});
+
+test(
+  "a backend of the swap is killed, and somebody lets others in: the failed database, whole and open",
+  async () => {
+    const { live, running, pid } = await startUntil(APP, 500, untilAtGate);
+    await cluster.psql("postgres", `ALTER DATABASE "${live.database}" ALLOW_CONNECTIONS true`);
+    open(live, 500);
+    process.kill(pid, "SIGKILL");
+    const run = await running.ended;
+    expect(run.exitCode, run.stderr).toBe(6);
+    expect(run.stderr).toContain("복원하는 동안 누군가 데이터베이스를 다시 열었거나 변경했습니다.");
+    expect(await listDatabases(live)).toEqual(UNTOUCHED);
+    await expectContent(live, live.failed);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "the server under a restore in place, and somebody writes before it is done again: every write is kept",
+  async () => {
+    const { live, running } = await startUntil(IN_PLACE, 500, untilInPlace);
+    running.kill("SIGKILL");
+    await running.ended;
+    await crash();
+    open(live, 500);
+    await cluster.psql(live.database, "CREATE TABLE notes (n int)");
+    const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
+    expect(next.exitCode, next.stderr).toBe(6);
+    expect(await cluster.psql(live.database, "SELECT count(*) FROM notes, half")).toBe("0");
+  },
+  TIMEOUT_MS,
+);
