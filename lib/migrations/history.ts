@@ -89,14 +89,18 @@ const TRACES = `
   (SELECT ${hasOpenTrace("shobj_description(oid, 'pg_database')")} FROM pg_database WHERE datname = current_database())
     AS "hasSwap"`;
 
-/** Unqualified on purpose: the table is where Prisma would find it, through the session's search path. */
-const READ_ROWS = `SELECT ${SERVER_FACTS}, ${TRACES},
-  (SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-   WHERE c.oid = '_prisma_migrations'::regclass) AS "schema",
+/**
+ * Unqualified on purpose: the table is where Prisma would find it, through the session's search path. The rows come first,
+ * since that is where a restore is waited for that makes the table anew: a name that was looked up before is of the old one.
+ */
+const READ_ROWS = `SELECT
   (SELECT coalesce(json_agg(json_build_object(
      'id', id, 'name', migration_name, 'checksum', checksum, 'startedAt', started_at, 'finishedAt', finished_at,
      'rolledBackAt', rolled_back_at, 'appliedStepsCount', applied_steps_count) ORDER BY started_at, id), '[]')
-   FROM _prisma_migrations) AS "rows"`;
+   FROM _prisma_migrations) AS "rows",
+  (SELECT nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE c.oid = '_prisma_migrations'::regclass) AS "schema",
+  ${SERVER_FACTS}, ${TRACES}`;
 
 type Answer = ServerFacts & { lockHeld: boolean; fence: string | null; hasSwap: boolean };
 type RowsAnswer = Answer & { schema: string; rows: readonly MigrationRow[] };

@@ -46,7 +46,7 @@ export interface Cluster {
   /** A connection string in the form that Prisma reads. */
   url(database: string, options?: UrlOptions): string;
   /** A fresh database with a random name. */
-  createDatabase(options?: { owner?: string }): Promise<string>;
+  createDatabase(options?: { owner?: string; template?: string }): Promise<string>;
   /** Statements, each on its own, through the real psql; answers unaligned rows, trimmed. Throws on an error. */
   psql(database: string, sql: string, user?: string): Promise<string>;
   stop(mode?: "fast" | "immediate"): Promise<void>;
@@ -112,9 +112,9 @@ function makeCluster(parts: Parts): Cluster {
       return server?.pid;
     },
     url: (database, urlOptions = {}) => makeUrl(cluster, database, urlOptions),
-    async createDatabase({ owner = "postgres" } = {}) {
+    async createDatabase({ owner = "postgres", template = "template1" } = {}) {
       const name = `db_${randomBytes(6).toString("hex")}`;
-      await cluster.psql("postgres", `CREATE DATABASE "${name}" OWNER "${owner}"`);
+      await cluster.psql("postgres", `CREATE DATABASE "${name}" OWNER "${owner}" TEMPLATE "${template}"`);
       return name;
     },
     psql: (database, sql, user = "postgres") => runPsql(cluster, database, sql, user),

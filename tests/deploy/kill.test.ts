@@ -452,7 +452,7 @@ test("while it restores into a database beside: the next one does it again, and 
   const run = await runDeploy(project, { url, args: APP });
   expect(run.exitCode, run.stderr).toBe(5);
   expectFound(run);
-  expect(run.stderr).toContain("✅ 백업에서 복원 완료");
+  expect(run.stderr).toContain("중단된 복원을 끝냈습니다.");
   expect(dumpDatabase(cluster, database)).toBe(live.before);
   expect(readEnds(live)).toEqual(["restored later"]);
   const left = `SELECT count(*) FROM pg_database WHERE datname LIKE '${database}\\_restore%'`;

@@ -65,17 +65,30 @@ export const HALF = `UPDATE big SET body = 'changed' WHERE id <= 10;
   SELECT 1 / (SELECT count(*) - 1 FROM half);\n`;
 export const GOOD = "CREATE TABLE half (id int);\n";
 
+type Template = Omit<Live, "url" | "project">;
+
+const templates = new Map<Cluster, Promise<Template>>();
+
+/** A database of its own, with the same content as any other one of that cluster. */
 export async function makeLive(cluster?: Cluster): Promise<Live> {
   const on = cluster ?? (await quietCluster());
-  const gates = join(on.directory, `gate-${randomBytes(6).toString("hex")}-`);
+  const made = templates.get(on) ?? makeTemplate(on);
+  templates.set(on, made);
+  const template = await made;
+  const database = await on.createDatabase({ template: template.database });
+  const project = makeProject({ "1_base": makeBase(template.gates), "2_half": HALF });
+  return { ...template, database, url: on.url(database), project };
+}
+
+async function makeTemplate(cluster: Cluster): Promise<Template> {
+  const gates = join(cluster.directory, `gate-${randomBytes(6).toString("hex")}-`);
   const project = makeProject({ "1_base": makeBase(gates) });
-  const database = await on.createDatabase();
-  const url = on.url(database);
-  const first = await runDeploy(project, { url });
+  const database = await cluster.createDatabase();
+  const first = await runDeploy(project, { url: cluster.url(database) });
   expect(first.exitCode, first.stderr).toBe(0);
-  const before = dumpDatabase(on, database, CONTENT);
+  const before = dumpDatabase(cluster, database, CONTENT);
   project.add("2_half", HALF);
-  return { cluster: on, database, url, project, before, failed: await readFailed(on, database, project), gates };
+  return { cluster, database, before, failed: await readFailed(cluster, database, project), gates };
 }
 
 /** What a deploy leaves that restores nothing. */
