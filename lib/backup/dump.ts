@@ -26,7 +26,9 @@ import {
   makeManifestName,
   makePartialName,
 } from "./name.ts";
+import { blankUnknownSetting } from "./readable-text.ts";
 import { type Backup, prepareFolder } from "./store.ts";
+import { writesUnknownSetting } from "./unknown-setting.ts";
 import { readPlainDump, requireWhole, type Verification, verifyBackup } from "./verify.ts";
 
 export interface BackupRequest {
@@ -147,7 +149,12 @@ async function writePlain(claim: Claim, request: BackupRequest, context: BackupC
   await claim.handle.write(makeGuard(makeDumpName(claim.id, "plain")));
   const growth = new AbortController();
   const stop = new AbortController();
-  const reading = readPlainDump(path, { growth: growth.signal, signal: stop.signal });
+  const read = async () => {
+    // Before it is read, since the checksum is that of what stays.
+    if (isOlderServer(request, context)) await blankUnknownSetting(path, growth.signal);
+    return await readPlainDump(path, { growth: growth.signal, signal: stop.signal });
+  };
+  const reading = read();
   // It is awaited below, but may fail first.
   reading.catch(() => undefined);
   try {
@@ -160,6 +167,10 @@ async function writePlain(claim: Claim, request: BackupRequest, context: BackupC
     growth.abort();
     await reading.catch(() => undefined);
   }
+}
+
+function isOlderServer({ serverVersion }: BackupRequest, { pgDump }: BackupContext): boolean {
+  return writesUnknownSetting(pgDump.major, Number.parseInt(serverVersion, 10));
 }
 
 async function runDump(claim: Claim, request: BackupRequest, context: BackupContext): Promise<void> {

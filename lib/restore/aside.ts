@@ -8,10 +8,10 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import type { Manifest } from "../backup/manifest.ts";
+import { copyWithoutUnknownSetting, holdsUnknownSetting } from "../backup/readable-text.ts";
 import { DeployError } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { quoteIdentifier, quoteLiteral } from "../postgres/identifier.ts";
-import { databaseArgument } from "../postgres/libpq.ts";
 import { besideDatabase } from "../postgres/maintenance.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import { addTrace, type Trace } from "../postgres/swap-trace.ts";
@@ -21,6 +21,7 @@ import { CONTENT_SETTINGS } from "./content.ts";
 import { selectEntries } from "./contents-list.ts";
 import { makeCreateExpression } from "./database-template.ts";
 import { prepareSession, readRow } from "./evidence.ts";
+import { type FillOptions, fillDatabase, makeFillFailure, requireArchiveTool } from "./filling.ts";
 import { watchGrowth } from "./growth.ts";
 import { chooseRestoreJobs } from "./jobs.ts";
 import { WORK_PREFIX } from "./leftovers.ts";
@@ -48,10 +49,18 @@ export interface AsideOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+interface ServerFacts {
+  readonly serverMajor: number;
+  readonly freeConnections: number;
+}
+
 const NO_DEADLINE_MS = 2 ** 31 - 1;
 const QUERY_DEADLINE_MS = 600_000;
 const FILE_MODE = 0o600;
-const OUTPUT_LINES_MAX = 20;
+const SERVER_FACTS = `
+  SELECT pg_catalog.current_setting('server_version_num')::int / 10000 AS "serverMajor",
+    pg_catalog.current_setting('max_connections')::int - pg_catalog.count(*)::int AS "freeConnections"
+  FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'`;
 const PRESENT_SCHEMAS = ["public", "pg_catalog"];
 
 /**
@@ -76,27 +85,32 @@ export async function restoreAside(options: AsideOptions): Promise<void> {
 }
 
 async function fill(database: Database, session: Session, early: Early, options: AsideOptions): Promise<void> {
-  const { backup, progress } = options;
-  const needsList = backup.manifest.format === "custom" && early.extensions.length > 0;
-  const directory = needsList ? await mkdtemp(join(dirname(backup.path), WORK_PREFIX)) : undefined;
+  const { backup, tools, progress, signal } = options;
+  const { format, sizeBytes, tables } = backup.manifest;
+  const { serverMajor, freeConnections } = await readRow<ServerFacts>(session, SERVER_FACTS);
+  const jobs = chooseRestoreJobs({ format, sizeBytes, tables, processors: availableParallelism(), freeConnections });
+  const isAsItIs =
+    format === "custom" ? early.extensions.length === 0 : !(await holdsUnknownSetting(backup.path, serverMajor));
+  const directory = isAsItIs ? undefined : await mkdtemp(join(dirname(backup.path), WORK_PREFIX));
   try {
-    const list = directory === undefined ? undefined : await writeList(directory, early, options);
-    const jobs = await chooseJobs(session, backup.manifest);
-    const tool = makeToolArguments(list, { ...options, jobs });
+    const source =
+      directory === undefined ? { path: backup.path, list: undefined } : await prepareSource(directory, early, options);
     const growth = progress === undefined ? undefined : watchGrowth(session, "current_database()", progress);
-    await runTool(database, tool, { ...options, jobs }).finally(() => growth?.stop());
+    await fillDatabase({ database, tools, ...source, format, jobs, serverMajor, signal }).finally(() => growth?.stop());
   } finally {
     if (directory !== undefined) await rm(directory, { recursive: true, force: true });
   }
 }
 
-async function chooseJobs(session: Session, { format, sizeBytes, tables }: Manifest): Promise<number> {
-  const { free } = await readRow<{ free: number }>(
-    session,
-    `SELECT pg_catalog.current_setting('max_connections')::int - pg_catalog.count(*)::int AS "free"
-     FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend'`,
-  );
-  return chooseRestoreJobs({ format, sizeBytes, tables, processors: availableParallelism(), freeConnections: free });
+/** An archive with the list of what is wanted of it, or a script that the server knows. */
+async function prepareSource(
+  directory: string,
+  early: Early,
+  options: AsideOptions,
+): Promise<Pick<FillOptions, "path" | "list">> {
+  const { path, manifest } = options.backup;
+  if (manifest.format === "custom") return { path, list: await writeList(directory, early, options) };
+  return { path: await copyWithoutUnknownSetting(path, directory), list: undefined };
 }
 
 async function createEmpty({ maintenance, database, name, trace }: AsideOptions): Promise<void> {
@@ -172,40 +186,15 @@ function unquote(identifier: string): string {
   return identifier.startsWith('"') ? identifier.slice(1, -1).replaceAll('""', '"') : identifier;
 }
 
-function makeToolArguments(
-  list: string | undefined,
-  options: AsideOptions & { readonly jobs: number },
-): { readonly tool: ClientTool; readonly args: readonly string[] } {
-  const { backup, tools, name, jobs } = options;
-  if (backup.manifest.format === "plain") {
-    const args = ["-X", "-q", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-f", backup.path];
-    return { tool: tools.psql, args };
-  }
-  const args = [
-    "--exit-on-error",
-    `--jobs=${jobs}`,
-    `--dbname=${databaseArgument(name)}`,
-    ...(list === undefined ? [] : [`--use-list=${list}`]),
-    "--",
-    backup.path,
-  ];
-  return { tool: requireTool(tools.pgRestore), args };
-}
-
-function requireTool(pgRestore: ClientTool | undefined): ClientTool {
-  if (pgRestore === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: "pg_restore" });
-  return pgRestore;
-}
-
 async function writeList(directory: string, early: Early, { backup, tools, signal }: AsideOptions): Promise<string> {
-  const pgRestore = requireTool(tools.pgRestore);
+  const pgRestore = requireArchiveTool(tools.pgRestore);
   const all = join(directory, "contents.all");
   const result = await run(
     { file: pgRestore.path, args: ["--list", `--file=${all}`, "--", backup.path], env: readOfflineEnvironment() },
     { stderr: "capture", deadlineMs: NO_DEADLINE_MS, isShielded: true, ...(signal === undefined ? {} : { signal }) },
   );
   signal?.throwIfAborted();
-  if (result.exitCode !== 0) throw failure("pg_restore", result.exitCode, result.stderr.trim().split("\n"));
+  if (result.exitCode !== 0) throw makeFillFailure("pg_restore", result.exitCode, result.stderr.trim().split("\n"));
   const path = join(directory, "contents.list");
   const entries = early.extensions.map(({ oid }) => `3079 ${oid}`);
   const list = selectEntries(await readFile(all, "utf8"), { entries, extensionNames: [], roles: [] });
@@ -216,38 +205,6 @@ async function writeList(directory: string, early: Early, { backup, tools, signa
   });
   await writeFile(path, lines.join("\n"), { mode: FILE_MODE });
   return path;
-}
-
-async function runTool(
-  database: Database,
-  { tool, args }: { readonly tool: ClientTool; readonly args: readonly string[] },
-  { signal, jobs }: Pick<AsideOptions, "signal"> & { readonly jobs: number },
-): Promise<void> {
-  const complaints: string[] = [];
-  const result = await database.runTool(tool, args, {
-    // Beside its workers, which a script and a single job do without, there is the one that leads them.
-    sessions: jobs === 1 ? 1 : jobs + 1,
-    // A database or a role can be read-only by default, and give up statements that take long.
-    settings: { default_transaction_read_only: "off", statement_timeout: "0" },
-    stderr: { line: (line) => hear(line, complaints) },
-    deadlineMs: NO_DEADLINE_MS,
-    isShielded: true,
-    ...(signal === undefined ? {} : { signal }),
-  });
-  if (result.exitCode === 0) return;
-  const ended = result.startError ?? (result.timedOut ? "deadline exceeded" : (result.signal ?? ""));
-  throw failure(tool.name, result.exitCode, [...complaints, ended]);
-}
-
-/** Rows of tables, which errors quote in their details and context, are left out. */
-function hear(line: string, complaints: string[]): void {
-  if (!/^(psql|pg_restore):/.test(line) || line.includes("WARNING:") || /:\s+(COPY|detail:)/.test(line)) return;
-  complaints.push(line);
-  if (complaints.length > OUTPUT_LINES_MAX) complaints.shift();
-}
-
-function failure(tool: string, exitCode: number | undefined, lines: readonly string[]): DeployError {
-  return new DeployError("RESTORE_FAILED", { tool, exitCode, output: lines.filter((line) => line !== "").join("\n") });
 }
 
 async function verify(session: Session, { content, backup }: AsideOptions): Promise<void> {

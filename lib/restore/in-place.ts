@@ -10,6 +10,8 @@
 import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Manifest } from "../backup/manifest.ts";
+import { blankUnknownSetting, copyWithoutUnknownSetting, holdsUnknownSetting } from "../backup/readable-text.ts";
+import { writesUnknownSetting } from "../backup/unknown-setting.ts";
 import { verifyBackup } from "../backup/verify.ts";
 import { DeployError, type RestoreReason } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
@@ -94,8 +96,7 @@ export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredI
     await prepareSession(session);
     await requirePossible(session, options);
     const survivors = await readSurvivors(session, options.mark.content);
-    const dump =
-      backup.manifest.format === "plain" ? backup.path : await writeArchiveText(directory, survivors, options);
+    const dump = await writeText(directory, survivors, options);
     const script = await makeScript(session, survivors, options);
     const transactionId = await runRestore(session, directory, dump, script, options);
     // The planner knows nothing of new tables. Without it all is as before, only slower for a while.
@@ -154,6 +155,14 @@ async function makeProof(
   };
 }
 
+/** The backup as SQL that this server knows. */
+async function writeText(directory: string, survivors: Survivors, options: InPlaceOptions): Promise<string> {
+  const { path, manifest } = options.backup;
+  const { serverMajor } = options.mark;
+  if (manifest.format === "custom") return await writeArchiveText(directory, survivors, options);
+  return (await holdsUnknownSetting(path, serverMajor)) ? await copyWithoutUnknownSetting(path, directory) : path;
+}
+
 /** The archive as SQL without what stays, and without its COMMIT: that one is ours to say. */
 async function writeArchiveText(directory: string, survivors: Survivors, options: InPlaceOptions): Promise<string> {
   const { path } = options.backup;
@@ -166,6 +175,8 @@ async function writeArchiveText(directory: string, survivors: Survivors, options
   // In one transaction: without it the large objects get a BEGIN and a COMMIT of their own.
   await runArchiveTool(["--single-transaction", `--use-list=${listPath}`, `--file=${textPath}`, "--", path], options);
   await blankCommit(textPath);
+  const { tools, mark } = options;
+  if (writesUnknownSetting(tools.pgRestore?.major ?? 0, mark.serverMajor)) await blankUnknownSetting(textPath);
   return textPath;
 }
 

@@ -6,6 +6,7 @@
  * For bash or any other POSIX shell. No password is printed: the first command asks for it.
  */
 import type { Backup } from "../backup/store.ts";
+import { UNKNOWN_SETTING, writesUnknownSetting } from "../backup/unknown-setting.ts";
 import { quoteIdentifier, quoteLiteral } from "../postgres/identifier.ts";
 import { databaseArgument } from "../postgres/libpq.ts";
 import { type ConnectionTarget, isSocket } from "../postgres/url.ts";
@@ -21,23 +22,30 @@ export function makeInstructions(
   target: ConnectionTarget,
   properties?: string,
 ): readonly string[] {
-  const { path, manifest } = backup;
-  const stamp = stampOf(manifest.id);
+  const stamp = stampOf(backup.manifest.id);
   const restored = makeAsideName(target.database, "restore", stamp);
   const failed = makeAsideName(target.database, "failed", stamp);
   const maintenance = target.database === "postgres" ? "template1" : "postgres";
-  const restore =
-    manifest.format === "plain"
-      ? `psql -X -q -o /dev/null -v ON_ERROR_STOP=1 -d ${quoteDatabase(restored)} -f ${quote(path)}`
-      : `pg_restore --single-transaction -d ${quoteDatabase(restored)} ${quote(path)}`;
   return [
     ...makeEnvironment(target),
     `psql -X -At -d ${quoteDatabase(target.database)} -c ${quote(makeCreateQuery(restored))} | ${psql(maintenance)} -f -`,
-    restore,
+    makeRestore(backup, restored),
     `${psql(maintenance)} ${makeSwap(target.database, restored, failed, properties).map(asCommand).join(" ")}`,
     // The last to be run, and only when all is well.
     `# ${makeRemovalCommand(failed, target)}`,
   ];
+}
+
+/** All in one transaction, or stopping at the first error. */
+function makeRestore({ path, manifest }: Pick<Backup, "path" | "manifest">, database: string): string {
+  const psql = `psql -X -q -o /dev/null -v ON_ERROR_STOP=1 -d ${quoteDatabase(database)}`;
+  if (manifest.format === "plain") return `${psql} -f ${quote(path)}`;
+  const { toolVersion, serverVersion } = manifest;
+  const isUnknown = writesUnknownSetting(Number.parseInt(toolVersion, 10), Number.parseInt(serverVersion, 10));
+  if (!isUnknown) return `pg_restore --single-transaction -d ${quoteDatabase(database)} ${quote(path)}`;
+  // As text, whose COMMIT is its last word. The setting is among the first lines.
+  const text = `pg_restore --single-transaction -f - ${quote(path)}`;
+  return `${text} | sed ${quote(`1,20s/^${UNKNOWN_SETTING}$//`)} | ${psql}`;
 }
 
 function makeEnvironment(target: ConnectionTarget): string[] {

@@ -17,9 +17,10 @@ import {
 } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { basename, join } from "node:path";
+import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
-import { installNewerServer } from "../support/newer-server.ts";
+import { installServer } from "../support/npm-server.ts";
 import { type DeployRunOptions, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
 import {
   APP,
@@ -33,6 +34,7 @@ import {
 } from "../support/refusal.ts";
 
 const TIMEOUT_MS = 300_000;
+const NEWER_MAJOR = 18;
 /** Nothing that a URL has to encode, so that it can't hide in another form. */
 const PASSWORD = "hunter2SECRET";
 const USERS = "CREATE TABLE users (id int PRIMARY KEY, name text);\nINSERT INTO users VALUES (1, 'a'), (2, 'b');\n";
@@ -388,7 +390,8 @@ for (const tool of ["pg_dump", "psql"]) {
   );
 }
 
-const newer = installNewerServer();
+const isOldEnough = (findClientTool("pg_dump")?.major ?? NEWER_MAJOR) < NEWER_MAJOR;
+const newer = isOldEnough ? installServer(NEWER_MAJOR) : { missing: `pg_dump is not older than ${NEWER_MAJOR}` };
 
 testWith(
   "missing" in newer ? newer.missing : undefined,
@@ -398,7 +401,7 @@ testWith(
     const cluster = await startCluster({ binDirectory: newer.directory });
     const database = await cluster.createDatabase();
     const run = await runDeploy(makeProject(PENDING), { url: cluster.url(database), args: APP });
-    expectRefused(run, { exitCode: 4, code: "TOOL_TOO_OLD", shows: ["pg_dump", "PostgreSQL 18"] });
+    expectRefused(run, { exitCode: 4, code: "TOOL_TOO_OLD", shows: ["pg_dump", `PostgreSQL ${NEWER_MAJOR}`] });
     expect(await cluster.psql(database, "SELECT count(*) FROM pg_class WHERE relnamespace = 2200")).toBe("0");
     await cluster.remove();
   },
