@@ -5,13 +5,15 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { chmodSync, cpSync, readdirSync, readFileSync } from "node:fs";
+import { chmodSync, cpSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DeployError } from "../../lib/errors.ts";
 import type { Session } from "../../lib/postgres/session.ts";
 import type { MarkedEvidence, ProofReason } from "../../lib/restore/proof.ts";
 import { type Cluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
-import { beginDeploy, createRoles, type Deploy, openDatabase, readState } from "../support/restore.ts";
+import { expectRestored, expectUntouched, type FailedDeploy, failDeploy, findPsql } from "../support/failed-deploy.ts";
+import { until } from "../support/project.ts";
+import { createRoles, type Deploy, openDatabase } from "../support/restore.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
 
 const DEADLINE_MS = 180_000;
@@ -49,28 +51,15 @@ async function createGated(tablespace?: string): Promise<string> {
   return name;
 }
 
-interface Failed extends Deploy {
-  readonly before: string;
-  readonly failed: string;
+interface Failed extends FailedDeploy {
   readonly base: MarkedEvidence;
 }
 
+const DAMAGE = "ALTER TABLE app.gated DROP COLUMN note; DELETE FROM app.parts; CREATE TABLE app.added(a int)";
+
 async function fail(name: string, format: "plain" | "custom", on: Cluster = cluster): Promise<Failed> {
-  const before = await readState(cluster, name);
-  const deploy = await beginDeploy(on, name, { user: "app_owner", format });
-  await deploy.migrate("ALTER TABLE app.gated DROP COLUMN note; DELETE FROM app.parts; CREATE TABLE app.added(a int)");
-  const failed = await readState(cluster, name);
-  expect(failed).not.toBe(before);
-  return { ...deploy, before, failed, base: await deploy.confirm() };
-}
-
-async function expectUntouched({ name, failed, backup }: Failed): Promise<void> {
-  expect((await readState(cluster, name)).split("\n")).toEqual(failed.split("\n"));
-  expect(readdirSync(dirname(backup.path)).filter((entry) => entry.startsWith(".restore"))).toEqual([]);
-}
-
-async function expectRestored({ name, before }: Failed): Promise<void> {
-  expect((await readState(cluster, name)).split("\n")).toEqual(before.split("\n"));
+  const deploy = await failDeploy(on, name, { format, damage: [DAMAGE] });
+  return { ...deploy, base: await deploy.confirm() };
 }
 
 /** The restore runs until it waits at the place; then the fault comes. @returns what it says */
@@ -81,7 +70,7 @@ async function restoreUntil(deploy: Failed, place: Place, fault: () => Promise<v
     () => undefined,
     (error: unknown) => error,
   );
-  await waitFor(async () => (await findWaiting(deploy)) !== "");
+  await until("it waits at its gate", async () => (await findWaiting(deploy)) !== "");
   await fault();
   const error = await restoring;
   await holder.close();
@@ -95,14 +84,6 @@ async function findWaiting({ name }: Deploy): Promise<string> {
     "postgres",
     `SELECT pid FROM pg_stat_activity WHERE datname = '${name}' AND wait_event = 'advisory' AND application_name LIKE '%psql'`,
   );
-}
-
-async function waitFor(isTrue: () => Promise<boolean> | boolean): Promise<void> {
-  const deadline = performance.now() + 90_000;
-  while (!(await isTrue())) {
-    if (performance.now() > deadline) throw new Error("it did not happen in time");
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 async function answers(): Promise<boolean> {
@@ -156,7 +137,7 @@ describe("killed", () => {
       const deploy = await fail(await createGated(), format);
       const error = await restoreUntil(deploy, place, async () => {
         process.kill(Number(await findWaiting(deploy)), "SIGKILL");
-        await waitFor(answers);
+        await until("the server answers", answers);
       });
       expect(error.code).toBe("RESTORE_FAILED");
       await expectUntouched(deploy);
@@ -173,7 +154,7 @@ describe("killed", () => {
       const deploy = await fail(await createGated(), format);
       const error = await restoreUntil(deploy, place, async () => {
         process.kill(cluster.pid ?? 0, "SIGKILL");
-        await waitFor(() => cluster.pid === undefined);
+        await until("the server has ended", () => cluster.pid === undefined);
         // Its children end when they notice, and until then the new one is refused.
         await cluster.start();
       });
@@ -191,7 +172,7 @@ describe("killed", () => {
 describe("what others write around a crash is never lost", () => {
   const crash = async () => {
     process.kill(cluster.pid ?? 0, "SIGKILL");
-    await waitFor(() => cluster.pid === undefined);
+    await until("the server has ended", () => cluster.pid === undefined);
     await cluster.start();
   };
   const write = async ({ name }: Failed) => await cluster.psql(name, "CREATE TABLE app.notes(a int)");
@@ -227,19 +208,6 @@ describe("what others write around a crash is never lost", () => {
     DEADLINE_MS,
   );
 });
-
-/** The psql of this restore, among all processes. */
-function findPsql({ backup }: Deploy): number {
-  for (const pid of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
-      if (command.includes(dirname(backup.path)) && command.includes("begin.sql")) return Number(pid);
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
-  throw new Error("psql was not found");
-}
 
 test.each(everywhere)(
   "the connection is lost, at %s (%s)",

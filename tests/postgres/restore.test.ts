@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DeployError, type ErrorCode } from "../../lib/errors.ts";
 import { ServerError, type Session } from "../../lib/postgres/session.ts";
@@ -17,13 +17,25 @@ import { readSurvivors } from "../../lib/restore/survivors.ts";
 import { FOREIGN_LOSS_STATE, makeWipeBlock } from "../../lib/restore/wipe.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import {
+  createSmall,
+  differenceOf,
+  expectRestored,
+  expectUntouched,
+  type FailedDeploy,
+  type FailOptions,
+  failDeploy,
+  findPsql,
+  listLeftovers,
+  SMALL_DAMAGE,
+} from "../support/failed-deploy.ts";
+import { until } from "../support/project.ts";
+import {
   beginDeploy,
   createNasty,
   createRoles,
   DAMAGE,
   DATABASE_DAMAGE,
   type Deploy,
-  type DeployOptions,
   openDatabase,
   readState,
   runInstructions,
@@ -44,64 +56,11 @@ beforeAll(async () => {
 
 afterAll(async () => await cluster.remove());
 
-/** A small database of the owner's, for what does not depend on its content. */
-async function createSmall(on: Cluster = cluster): Promise<string> {
-  const name = await on.createDatabase({ owner: "app_owner" });
-  await on.psql(
-    name,
-    `SET ROLE app_owner; CREATE SCHEMA app; CREATE SEQUENCE app.counter;
-     CREATE TABLE app.items(id int PRIMARY KEY, note text); INSERT INTO app.items SELECT g, 'n' || g FROM generate_series(1, 200) g;
-     CREATE TABLE app.parts(id serial PRIMARY KEY, item int REFERENCES app.items);
-     INSERT INTO app.parts(item) SELECT g FROM generate_series(1, 100) g; CREATE TABLE public.last(a int)`,
-  );
-  return name;
-}
-
-const SMALL_DAMAGE =
-  "ALTER TABLE app.items DROP COLUMN note; DELETE FROM app.parts; CREATE TABLE app.added(a int); DROP TABLE public.last";
-
-interface Failed extends Deploy {
-  readonly before: string;
-  readonly failed: string;
-}
-
-/** A deploy that has failed, with its damage committed. */
 async function fail(
-  options: DeployOptions & { readonly name?: string; readonly damage?: readonly string[]; readonly on?: Cluster } = {},
-): Promise<Failed> {
-  const { damage = [SMALL_DAMAGE], on = cluster } = options;
-  const name = options.name ?? (await createSmall(on));
-  const before = await readState(on, name);
-  const deploy = await beginDeploy(on, name, { user: "app_owner", ...options });
-  for (const sql of damage) await deploy.migrate(sql);
-  // The oracle's own sessions are strangers: where only B can hold, it must not look in between.
-  const failed = options.isRecorded === false ? "" : await readState(on, name);
-  expect(failed).not.toBe(before);
-  return { ...deploy, before, failed };
-}
-
-async function expectRestored(deploy: Failed): Promise<void> {
-  const now = await readState(deploy.cluster, deploy.name);
-  // By lines: a whole state would fill the screen.
-  expect(differenceOf(now, deploy.before)).toEqual([]);
-  expect(now).toBe(deploy.before);
-}
-
-async function expectUntouched(deploy: Failed): Promise<void> {
-  expect(differenceOf(await readState(deploy.cluster, deploy.name), deploy.failed)).toEqual([]);
-  expect(leftovers(deploy)).toEqual([]);
-}
-
-function differenceOf(one: string, other: string): string[] {
-  const [lines, others] = [new Set(one.split("\n")), new Set(other.split("\n"))];
-  const only = (mine: Set<string>, theirs: Set<string>, mark: string) =>
-    [...mine].filter((line) => !theirs.has(line)).map((line) => `${mark} ${line}`);
-  return [...only(lines, others, "+"), ...only(others, lines, "-")];
-}
-
-/** Temporary files and sessions that a restore has not cleaned up. */
-function leftovers({ backup }: Deploy): string[] {
-  return readdirSync(dirname(backup.path)).filter((name) => name.startsWith(".restore"));
+  options: FailOptions & { readonly name?: string; readonly on?: Cluster } = {},
+): Promise<FailedDeploy> {
+  const { name, on = cluster, ...rest } = options;
+  return await failDeploy(on, name ?? (await createSmall(on)), rest);
 }
 
 async function codeOf(promise: Promise<unknown>): Promise<{ code: ErrorCode; fields: Record<string, unknown> }> {
@@ -111,14 +70,6 @@ async function codeOf(promise: Promise<unknown>): Promise<{ code: ErrorCode; fie
   );
   if (!(error instanceof DeployError)) throw new Error(`expected a refusal, got ${String(error)}`);
   return { code: error.code, fields: error.fields as Record<string, unknown> };
-}
-
-async function waitFor(isTrue: () => Promise<boolean> | boolean): Promise<void> {
-  const deadline = performance.now() + 60_000;
-  while (!(await isTrue())) {
-    if (performance.now() > deadline) throw new Error("it did not happen in time");
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 describe("everything is as it was", () => {
@@ -142,7 +93,7 @@ describe("everything is as it was", () => {
       const { transactionId } = await deploy.restore();
       await expectRestored(deploy);
       expect(await cluster.psql(name, `SELECT pg_xact_status('${transactionId}')`)).toBe("committed");
-      expect(leftovers(deploy)).toEqual([]);
+      expect(listLeftovers(deploy)).toEqual([]);
       expect(deploy.session.isOpen).toBe(true);
       await deploy.session.close();
     },
@@ -222,7 +173,7 @@ describe("everything is as it was", () => {
   test(
     "definitions that PostgreSQL itself writes otherwise after a restore",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       await cluster.psql(
         name,
         `SET ROLE app_owner; CREATE TABLE app.odd(state varchar(9) CHECK (state IN ('a', 'b')), at timestamptz);
@@ -240,7 +191,7 @@ describe("everything is as it was", () => {
   test(
     "and it is told how much is back while it works",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       await cluster.psql(
         name,
         `SET ROLE app_owner; CREATE TABLE app.big AS SELECT g, repeat(md5(g::text), 30) AS t FROM generate_series(1, 8000) g`,
@@ -251,7 +202,7 @@ describe("everything is as it was", () => {
       const told: number[] = [];
       const restoring = deploy.restore({ lockTimeoutMs: 60_000, progress: (bytes) => told.push(bytes) });
       await stall.wait();
-      await waitFor(() => told.length >= 3);
+      await until("it has told thrice", () => told.length >= 3);
       await stranger.script("ROLLBACK", DURING);
       await restoring;
       await stranger.close();
@@ -278,7 +229,7 @@ describe("everything is as it was", () => {
   test(
     "a database and a folder with names for which quotes were made",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       const odd = `o'dd "näme" ${name}`;
       await cluster.psql("postgres", `ALTER DATABASE ${name} RENAME TO "${odd.replaceAll('"', '""')}"`);
       const before = await readState(cluster, odd);
@@ -295,7 +246,7 @@ describe("nothing that somebody else has committed is destroyed", () => {
   test(
     "a client that writes all the time",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       const client = await openDatabase(cluster, name, "app_owner").open("client");
       let acknowledged = 0;
       let isStopped = false;
@@ -305,11 +256,11 @@ describe("nothing that somebody else has committed is destroyed", () => {
           acknowledged += 1;
         }
       })();
-      await waitFor(() => acknowledged > 10);
+      await until("it writes", () => acknowledged > 10);
       const deploy = await beginDeploy(cluster, name, { user: "app_owner" });
       await deploy.migrate("CREATE TABLE app.added(a int); DELETE FROM app.parts");
       const writtenMeanwhile = acknowledged;
-      await waitFor(() => acknowledged > writtenMeanwhile + 10);
+      await until("it writes on", () => acknowledged > writtenMeanwhile + 10);
       expect((await deploy.prove()).proven).toBeUndefined();
       const { code, fields } = await codeOf(deploy.restore());
       expect(code).toBe("RESTORE_NOT_PROVEN");
@@ -369,7 +320,7 @@ describe("nothing that somebody else has committed is destroyed", () => {
   test(
     "a write into another database where B holds is no obstacle",
     async () => {
-      const elsewhere = await createSmall();
+      const elsewhere = await createSmall(cluster);
       const deploy = await fail({ isRecorded: false });
       await cluster.psql(elsewhere, "DELETE FROM app.parts");
       await deploy.restore();
@@ -437,7 +388,7 @@ describe("nothing that somebody else has committed is destroyed", () => {
   test(
     "a commit while the result is compared",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       await cluster.psql(name, "CREATE SEQUENCE public.theirs; GRANT SELECT ON public.theirs TO app_owner");
       const deploy = await fail({ name });
       const stranger = await openDatabase(cluster, name).open("stranger");
@@ -492,7 +443,7 @@ describe("nothing that somebody else has committed is destroyed", () => {
 async function waitForStall({ name, cluster: on }: Deploy, statement: string): Promise<void> {
   const text = `SELECT count(*) FROM pg_stat_activity WHERE datname = '${name}' AND application_name LIKE '%psql'
     AND wait_event_type = 'Lock' AND query LIKE '%${statement}%'`;
-  await waitFor(async () => (await on.psql("postgres", text)) === "1");
+  await until(`the restore waits in: ${statement}`, async () => (await on.psql("postgres", text)) === "1");
 }
 
 interface Stall {
@@ -514,7 +465,7 @@ describe("a restore that is cut off leaves the failed state, and can be tried ag
   /** In two places: before anything is dropped for good, and in the middle of the dump. */
   const places = ["wipe", "dump"] as const;
 
-  async function cutOff(deploy: Failed, place: (typeof places)[number], cut: () => Promise<void>) {
+  async function cutOff(deploy: FailedDeploy, place: (typeof places)[number], cut: () => Promise<void>) {
     const stranger = await openDatabase(deploy.cluster, deploy.name).open("stranger");
     const stall = await beginStall(deploy, stranger);
     if (place === "wipe") await stranger.script("SELECT last_value FROM app.counter", DURING);
@@ -532,7 +483,7 @@ describe("a restore that is cut off leaves the failed state, and can be tried ag
     async (place) => {
       const deploy = await fail();
       const { code } = await cutOff(deploy, place, async () => {
-        process.kill(await findPsql(deploy), "SIGKILL");
+        process.kill(findPsql(deploy), "SIGKILL");
       });
       expect(code).toBe("RESTORE_FAILED");
       await expectUntouched(deploy);
@@ -621,9 +572,9 @@ describe("a restore that is cut off leaves the failed state, and can be tried ag
         // From now on a COMMIT is done, and its answer waits for a standby that never comes.
         await own.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'; SELECT pg_reload_conf()");
         const waits = `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name LIKE '%psql'`;
-        await waitFor(async () => (await own.psql("postgres", waits)) === "1");
-        process.kill(await findPsql(deploy), "SIGKILL");
-        await waitFor(async () => (await own.psql("postgres", waits)) === "0");
+        await until("the answer waits", async () => (await own.psql("postgres", waits)) === "1");
+        process.kill(findPsql(deploy), "SIGKILL");
+        await until("nobody waits for it", async () => (await own.psql("postgres", waits)) === "0");
         await own.psql("postgres", "ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf()");
         expect((await restoring).transactionId).toMatch(/^\d+$/);
         await stranger.close();
@@ -635,19 +586,6 @@ describe("a restore that is cut off leaves the failed state, and can be tried ag
     DEADLINE_MS,
   );
 });
-
-/** The psql of this restore, among all processes. */
-async function findPsql({ backup }: Deploy): Promise<number> {
-  for (const pid of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
-      if (command.includes(dirname(backup.path)) && command.includes("begin.sql")) return Number(pid);
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
-  throw new Error("psql was not found");
-}
 
 describe("a backup that is not what it was", () => {
   const formats = ["plain", "custom"] as const;
@@ -677,7 +615,7 @@ describe("a backup that is not what it was", () => {
   );
 
   /** A file and a manifest that agree, so that only the comparison inside the transaction can notice. */
-  async function restoreForged(deploy: Failed, forge: (text: string) => string) {
+  async function restoreForged(deploy: FailedDeploy, forge: (text: string) => string) {
     const text = readFileSync(deploy.backup.path, "utf8");
     const forged = forge(text);
     expect(forged).not.toBe(text);
@@ -804,7 +742,7 @@ describe("what is not ours", () => {
   test(
     "another role's view on our table forbids the restore, and a wipe would not take it along",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       await cluster.psql(name, "CREATE VIEW public.report AS SELECT count(*) FROM app.items");
       const session = await openDatabase(cluster, name, "app_owner").open("test");
       const facts = await readRestoreFacts(session);
@@ -840,7 +778,7 @@ describe("what is not ours", () => {
   test(
     "a superuser's cast and parser have no owner, and no plain dump could leave them out",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       await cluster.psql(
         name,
         `CREATE TEXT SEARCH PARSER app.prs (START = prsd_start, GETTOKEN = prsd_nexttoken, END = prsd_end, LEXTYPES = prsd_lextype);
@@ -893,7 +831,7 @@ describe("what is not ours", () => {
   test.each(outOfReach)(
     "%s belongs to the owner, who could not make it again",
     async (_, sql, description) => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       await cluster.psql(name, sql);
       const session = await openDatabase(cluster, name, "app_owner").open("test");
       await session.script("SET search_path = ''", DURING);
@@ -913,7 +851,7 @@ describe("what is not ours", () => {
     "what would have to be given to a role that does not own the schema",
     async () => {
       await cluster.psql("postgres", "CREATE ROLE app_team; CREATE ROLE app_dev LOGIN IN ROLE app_team, app_owner");
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       const read = async () => {
         const session = await openDatabase(cluster, name, "app_dev").open("test");
         const { notGiveable } = await readRestoreFacts(session);
@@ -936,7 +874,7 @@ describe("what is not ours", () => {
   test(
     "facts that forbid a restore are seen on a real server",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       await cluster.psql(
         name,
         `CREATE TABLE public.shared(a int); GRANT INSERT (a) ON public.shared TO app_owner; CREATE SEQUENCE public.shared_counter;
@@ -1022,7 +960,7 @@ describe("how a transaction ended", () => {
   test(
     "committed, rolled back, or of a client that is gone",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       const database = openDatabase(cluster, name);
       const first = await beginTransaction(name);
       await first.session.script("ROLLBACK", DURING);
@@ -1045,7 +983,7 @@ describe("how a transaction ended", () => {
   test(
     "an id that a crash has given out again is not taken for ours, one that was never reached was lost",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       const { session, transaction } = await beginTransaction(name);
       await session.script("COMMIT", DURING);
       const database = openDatabase(cluster, name);

@@ -4,17 +4,8 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import {
-  chownSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join } from "node:path";
+import { chownSync, mkdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { DeployError } from "../../lib/errors.ts";
 import type { Event } from "../../lib/events.ts";
 import { readRestoreFacts } from "../../lib/restore/facts.ts";
@@ -24,7 +15,17 @@ import type { SwapOptions } from "../../lib/restore/swap.ts";
 import { readSwapFacts } from "../../lib/restore/swap-facts.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import {
-  beginDeploy,
+  createSmall,
+  differenceOf,
+  type FailedDeploy,
+  type FailOptions,
+  failDeploy,
+  findProcess,
+  listLeftovers,
+  SMALL_DAMAGE,
+} from "../support/failed-deploy.ts";
+import { until } from "../support/project.ts";
+import {
   createNasty,
   createRoles,
   DAMAGE,
@@ -56,53 +57,15 @@ beforeAll(async () => {
 
 afterAll(async () => await cluster.remove());
 
-/** A small database of the owner's, for what does not depend on its content. */
-async function createSmall(on: Cluster = cluster): Promise<string> {
-  const name = await on.createDatabase({ owner: "app_owner" });
-  await on.psql(
-    name,
-    `SET ROLE app_owner; CREATE SCHEMA app; CREATE SEQUENCE app.counter;
-     CREATE TABLE app.items(id int PRIMARY KEY, note text); INSERT INTO app.items SELECT g, 'n' || g FROM generate_series(1, 200) g;
-     CREATE TABLE app.parts(id serial PRIMARY KEY, item int REFERENCES app.items);
-     INSERT INTO app.parts(item) SELECT g FROM generate_series(1, 100) g; CREATE TABLE public.last(a int)`,
-  );
-  return name;
-}
-
-interface Failed extends Deploy {
-  readonly before: string;
+interface Failed extends FailedDeploy {
   readonly roles: string;
-  readonly failed: string;
-  readonly cluster: Cluster;
 }
 
-async function fail(
-  name: string,
-  options: DeployOptions & { readonly damage?: readonly string[]; readonly on?: Cluster } = {},
-): Promise<Failed> {
-  const { damage = [DAMAGE, DATABASE_DAMAGE], on = cluster } = options;
-  const before = await readState(on, name);
-  const deploy = await beginDeploy(on, name, { user: "app_owner", restore: "auto", ...options });
-  for (const sql of damage) await deploy.migrate(sql);
-  // The oracle's own sessions are strangers: where only B can hold, it must not look in between.
-  const failed = options.isRecorded === false ? "" : await readState(on, name);
-  expect(failed).not.toBe(before);
-  return { ...deploy, before, roles: await readRoles(on), failed };
-}
-
-function differenceOf(one: string, other: string): string[] {
-  const [lines, others] = [new Set(one.split("\n")), new Set(other.split("\n"))];
-  const only = (mine: Set<string>, theirs: Set<string>, mark: string) =>
-    [...mine].filter((line) => !theirs.has(line)).map((line) => `${mark} ${line}`);
-  return [...only(lines, others, "+"), ...only(others, lines, "-")];
-}
-
-async function waitFor(isTrue: () => Promise<boolean> | boolean): Promise<void> {
-  const deadline = performance.now() + 60_000;
-  while (!(await isTrue())) {
-    if (performance.now() > deadline) throw new Error("it did not happen in time");
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+async function fail(name: string, options: FailOptions & { readonly on?: Cluster } = {}): Promise<Failed> {
+  const { on = cluster, ...rest } = options;
+  const damage = [DAMAGE, DATABASE_DAMAGE];
+  const deploy = await failDeploy(on, name, { restore: "auto", damage, ...rest });
+  return { ...deploy, roles: await readRoles(on) };
 }
 
 /** Roles, memberships and what is set for roles in no database. */
@@ -133,7 +96,7 @@ async function expectSwapped(deploy: Failed, failedName: string): Promise<void> 
     const kept = (await readState(deploy.cluster, failedName)).replace(/\n?\[prisma-safe-deploy [^\n]*\](?=\|)/, "");
     expect(differenceOf(kept, failed)).toEqual([]);
   }
-  expect(readdirSync(dirname(deploy.backup.path)).filter((entry) => entry.startsWith(".restore"))).toEqual([]);
+  expect(listLeftovers(deploy)).toEqual([]);
 }
 
 describe("everything is as it was", () => {
@@ -212,7 +175,7 @@ describe("what the role can't carry over makes a swap impossible, and is told be
         ["app_owner", "SELECT lo_create(0)", "foreign-large-objects"],
       ];
       for (const [user, obstacle, reason] of cases) {
-        const name = await createSmall();
+        const name = await createSmall(cluster);
         await cluster.psql(name, "ALTER ROLE app_owner IN DATABASE :db SET work_mem = '9MB'".replaceAll(":db", name));
         await cluster.psql(name, obstacle.replaceAll(":db", name));
         const database = openDatabase(cluster, name, user);
@@ -246,8 +209,6 @@ async function createGated(on: Cluster = cluster): Promise<string> {
   return name;
 }
 
-const SMALL_DAMAGE = "ALTER TABLE app.items DROP COLUMN note; DELETE FROM app.parts; CREATE TABLE app.added(a int)";
-
 async function failGated(options: DeployOptions = {}): Promise<Failed> {
   return await fail(await createGated(), { user: "postgres", damage: [SMALL_DAMAGE], ...options });
 }
@@ -257,22 +218,14 @@ async function atGate(deploy: Failed, act: () => Promise<void>, changes: Partial
   writeFileSync(gate, "");
   const swapping = deploy.swap(changes).catch((error: unknown) => error);
   const waiting = `SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '${deploy.name}\\_restore\\_%' AND wait_event = 'PgSleep'`;
-  await waitFor(async () => (await deploy.cluster.psql("postgres", waiting)) !== "0");
+  await until("it stands at the gate", async () => (await deploy.cluster.psql("postgres", waiting)) !== "0");
   await act().finally(() => rmSync(gate));
   return await swapping;
 }
 
-/** The client that reads the backup, among all processes. */
+/** The client that reads the backup. */
 function findTool({ backup }: Deploy): number {
-  for (const pid of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry))) {
-    try {
-      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
-      if (command.includes(backup.path) && !command.includes("--file=")) return Number(pid);
-    } catch {
-      // It has ended meanwhile.
-    }
-  }
-  throw new Error("no client was found");
+  return findProcess((command) => command.includes(backup.path) && !command.includes("--file="));
 }
 
 /** Exactly the failed state, open, with nothing beside it and no trace. */
@@ -369,7 +322,7 @@ describe("no write is lost", () => {
   test(
     "a session that the role may not end",
     async () => {
-      const deploy = await fail(await createSmall(), { damage: [SMALL_DAMAGE] });
+      const deploy = await fail(await createSmall(cluster), { damage: [SMALL_DAMAGE] });
       const superuser = await openDatabase(cluster, deploy.name).open("superuser");
       await superuser.script("SELECT 1", DURING);
       expect(reasonsOf(await deploy.swap().catch((error: unknown) => error))).toEqual(["sessions-not-ended"]);
@@ -469,7 +422,7 @@ describe("cut off", () => {
         });
         expect(await inspectSwap(deploy.database, maintenanceDatabase)).toBe("at-work");
         waiting = resolve(60_000);
-        await waitFor(() => events.length > 0);
+        await until("it says for whom it waits", () => events.length > 0);
       });
       expect(await waiting).toBe("ended");
       expect(await resolve(0)).toBe("open");
@@ -481,7 +434,7 @@ describe("cut off", () => {
   test(
     "a door that somebody else has shut, and a database that is not there, are nothing of ours",
     async () => {
-      const name = await createSmall();
+      const name = await createSmall(cluster);
       const options = { waitMs: 0, signal: new AbortController().signal, tell: () => {} };
       await cluster.psql("postgres", `ALTER DATABASE "${name}" ALLOW_CONNECTIONS false`);
       expect(await resolveSwap(openDatabase(cluster, name), options)).toBe("shut-by-others");
