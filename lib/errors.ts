@@ -83,6 +83,8 @@ export interface ServerMessage {
   /** 1-based position in characters of the text that was sent. */
   readonly position: number | undefined;
   readonly where: string | undefined;
+  /** The server's own function that says so, the same in every language. Not told by all that has an answer of its. */
+  readonly routine?: string | undefined;
 }
 
 /** Where in a script a statement failed, for the excerpt that is shown. */

@@ -14,6 +14,7 @@ test("one SQLSTATE for many things is told apart in whatever language the server
   const unsupported = { ...server, sqlState: "0A000", message: "확장을 사용할 수 없음" };
   const control = '"/usr/share/extension/postgis.control" 파일을 열 수 없음';
   expect(chooseHint({ ...unsupported, detail: control })).toBe("extension-unavailable");
+  expect(chooseHint({ ...unsupported, routine: "parse_extension_control_file" })).toBe("extension-unavailable");
   expect(chooseHint({ ...unsupported, detail: '_RETURN 룰(해당 뷰: v)이 "a" 칼럼에 의존함' })).toBe(
     "dependent-objects",
   );

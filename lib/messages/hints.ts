@@ -65,25 +65,23 @@ const KINDS: Readonly<Record<string, HintKind>> = {
   "58P01": "extension-unavailable",
 };
 
+type Said = Pick<ServerMessage, "sqlState" | "message" | "detail" | "routine">;
+
+/** Of server 18 and later, which no longer say which file they have looked for. */
+const EXTENSION_ROUTINE = "parse_extension_control_file";
+
 /** The words of a hint for what the server said; none where we know nothing better than the server. */
-export function hintLines(
-  server: Pick<ServerMessage, "sqlState" | "message" | "detail">,
-  hints: { readonly [K in HintKind]: readonly string[] },
-): readonly string[] {
+export function hintLines(server: Said, hints: { readonly [K in HintKind]: readonly string[] }): readonly string[] {
   const kind = chooseHint(server);
   return kind === undefined ? [] : hints[kind];
 }
 
 /** By the SQLSTATE, and by what is the same in every language of the server where one SQLSTATE stands for many things. */
-export function chooseHint({
-  sqlState,
-  message,
-  detail = "",
-}: Pick<ServerMessage, "sqlState" | "message" | "detail">): HintKind | undefined {
+export function chooseHint({ sqlState, message, detail = "", routine }: Said): HintKind | undefined {
   const kind = KINDS[sqlState];
   if (kind === "syntax" && message.includes("\uFEFF")) return "byte-order-mark";
   if (kind !== "not-supported") return kind;
-  // A missing extension is told by the file that was looked for, a view by the name of its rule.
-  if (detail.includes(".control")) return "extension-unavailable";
+  // A missing extension is told by the file that was looked for or who looked, a view by the name of its rule.
+  if (detail.includes(".control") || routine === EXTENSION_ROUTINE) return "extension-unavailable";
   return detail.includes("_RETURN") ? "dependent-objects" : kind;
 }

@@ -424,7 +424,7 @@ function rowsOf<Row extends object>(result: unknown): Row[] {
 }
 
 function serverMessageOf(error: postgres.PostgresError): ServerMessage {
-  const { code, message, detail, hint, position, where } = error;
+  const { code, message, detail, hint, position, where, routine } = error;
   return {
     sqlState: code,
     message,
@@ -432,6 +432,7 @@ function serverMessageOf(error: postgres.PostgresError): ServerMessage {
     hint,
     position: position === undefined ? undefined : Number(position),
     where,
+    routine,
   };
 }
 

@@ -94,6 +94,7 @@ describe("a statement", () => {
       hint: undefined,
       position: 13,
       where: undefined,
+      routine: "errorMissingColumn",
     });
     const wrong = session.query("SELECT $1::int", { ...PATIENT, parameters: ["x"] });
     expect(sqlStateOf(await failureOf(wrong))).toBe("22P02");
