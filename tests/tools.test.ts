@@ -62,9 +62,10 @@ test("a server's version number is written as the server writes it", () => {
 
 describe("arguments", () => {
   const snapshot = "00000003-00000002-1";
+  const path = "/backups/.a.partial";
 
   test("of a plain dump", () => {
-    expect(makeDumpArguments("plain", { tool: tool("15.18"), snapshot, lockWaitMs: 10_000 })).toEqual([
+    expect(makeDumpArguments("plain", { tool: tool("15.18"), path, snapshot, lockWaitMs: 10_000 })).toEqual([
       "--format=plain",
       "--lock-wait-timeout=10000",
       "--snapshot=00000003-00000002-1",
@@ -72,16 +73,18 @@ describe("arguments", () => {
   });
 
   test("of a custom dump before zstd", () => {
-    expect(makeDumpArguments("custom", { tool: tool("15.18"), snapshot: undefined, lockWaitMs: 0 })).toEqual([
+    expect(makeDumpArguments("custom", { tool: tool("15.18"), path, snapshot: undefined, lockWaitMs: 0 })).toEqual([
       "--format=custom",
+      "--file=/backups/.a.partial",
       "--compress=1",
       "--lock-wait-timeout=0",
     ]);
   });
 
   test("of a custom dump with zstd", () => {
-    expect(makeDumpArguments("custom", { tool: tool("16.0"), snapshot, lockWaitMs: 3000 })).toEqual([
+    expect(makeDumpArguments("custom", { tool: tool("16.0"), path, snapshot, lockWaitMs: 3000 })).toEqual([
       "--format=custom",
+      "--file=/backups/.a.partial",
       "--compress=zstd:3",
       "--lock-wait-timeout=3000",
       "--snapshot=00000003-00000002-1",

@@ -15,15 +15,21 @@ export interface DumpTool extends Pick<ClientTool, "version" | "major"> {
 
 export interface DumpOptions {
   readonly tool: DumpTool;
+  /** Of the file, which is there already. */
+  readonly path: string;
   /** Name of an exported snapshot. Undefined: pg_dump takes its own. */
   readonly snapshot: string | undefined;
   /** How long pg_dump waits for a table that a migration or a VACUUM FULL holds. */
   readonly lockWaitMs: number;
 }
 
-/** A whole database to standard output. */
+/**
+ * A whole database: a plain dump to standard output, an archive to its file. Newer versions of pg_dump can only append to
+ * what they get as standard output, and would add the contents with the place of everything once more, at the end.
+ */
 export function makeDumpArguments(format: BackupFormat, options: DumpOptions): readonly string[] {
-  return [`--format=${format}`, ...compressArguments(format, options.tool), ...commonArguments(options)];
+  const file = format === "custom" ? [`--file=${options.path}`] : [];
+  return [`--format=${format}`, ...file, ...compressArguments(format, options.tool), ...commonArguments(options)];
 }
 
 /** A custom-format dump turned back into SQL on standard output; it opens no connection. */

@@ -185,8 +185,10 @@ async function runDump(claim: Claim, request: BackupRequest, context: BackupCont
       deadlineMs: request.deadlineMs ?? NO_DEADLINE_MS,
       ...(signal === undefined ? {} : { signal }),
     } as const;
-    const run = async (tool: DumpTool) =>
-      await context.database.runTool(pgDump, makeDumpArguments(format, { tool, snapshot, lockWaitMs }), options);
+    const run = async (tool: DumpTool) => {
+      const args = makeDumpArguments(format, { tool, path: claim.partialPath, snapshot, lockWaitMs });
+      return await context.database.runTool(pgDump, args, options);
+    };
     let result = await run(pgDump);
     // It says so before it connects: nothing has been written.
     if (result.exitCode !== 0 && NO_ZSTD.test(result.stderr)) result = await run({ ...pgDump, hasZstd: false });

@@ -25,6 +25,7 @@ import type { Session } from "../../lib/postgres/session.ts";
 import { type ClientTool, findTool } from "../../lib/postgres/tools.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
 import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { writeSpoiler } from "../support/spoiler.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
 
 const PASSWORD = "s3cret-p@ss/w:rd";
@@ -316,10 +317,8 @@ describe("what fails leaves nothing behind", () => {
 
   test.each(FORMATS)("%s: a dump that is cut short though its command says it went well", async (format) => {
     const directory = join(temporaryDirectory(), "backups");
-    // A pipe hides the failure of what comes before it.
     const wrapper = join(temporaryDirectory(), "pg_dump");
-    writeFileSync(wrapper, `#!/bin/sh\n${pgDump.path} "$@" | head -c 9000\n`);
-    chmodSync(wrapper, 0o755);
+    writeSpoiler(wrapper, pgDump.path, "head -c 9000");
     const error = await failure(take(odd, { directory, format }, { pgDump: { ...pgDump, path: wrapper } }));
     expect(error).toMatchObject(UNVERIFIED);
     expect(readdirSync(directory)).toEqual([]);
