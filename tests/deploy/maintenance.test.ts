@@ -28,11 +28,13 @@ interface Live {
   readonly settings: string;
 }
 
+const FIRST = "CREATE TABLE audit (id bigserial PRIMARY KEY, note text);\nCREATE TYPE state AS ENUM ('old');\n";
+
 /** A database with settings of its own, among them the two that a fence changes. */
 async function makeLive(cluster: Cluster, owner = "postgres"): Promise<Live> {
   const database = await cluster.createDatabase({ owner });
   const url = cluster.url(database, { user: owner });
-  const project = makeProject({ "1_audit": "CREATE TABLE audit (id bigserial PRIMARY KEY, note text);\n" });
+  const project = makeProject({ "1_audit": FIRST });
   const first = await runDeploy(project, { url });
   expect(first.exitCode, first.stderr).toBe(0);
   await cluster.psql(
@@ -109,7 +111,7 @@ test(
 
 /** The new value can be used only after a COMMIT: two transactions, whose ids we know. */
 const TWO_STEPS = (flag: string) => ({
-  "2_state": "CREATE TYPE state AS ENUM ('old'); INSERT INTO audit (note) VALUES ('half');\n",
+  "2_state": "INSERT INTO audit (note) VALUES ('half');\n",
   "3_new": "ALTER TYPE state ADD VALUE 'new';\n",
   "4_use": `CREATE TABLE states (state state DEFAULT 'new');\n${waitForFile(flag)}\nSELECT 1 / 0;\n`,
 });

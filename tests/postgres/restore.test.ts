@@ -830,7 +830,10 @@ describe("what is not ours", () => {
   ];
   test.each(outOfReach)(
     "%s belongs to the owner, who could not make it again",
-    async (_, sql, description) => {
+    async (what, sql, description) => {
+      // Of ranges, the only types of an owner's between which it was possible, server 18 and later allow none.
+      if (what.startsWith("a cast") && Number(await cluster.psql("postgres", "SHOW server_version_num")) >= 180_000)
+        return;
       const name = await createSmall(cluster);
       await cluster.psql(name, sql);
       const session = await openDatabase(cluster, name, "app_owner").open("test");
