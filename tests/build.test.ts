@@ -7,6 +7,7 @@ import { binaryOptions } from "../scripts/support/bundle.ts";
 import { fetchPackage } from "../scripts/support/npm-package.ts";
 import { type Certificates, makeCertificates } from "./support/certificates.ts";
 import { type Cluster, startCluster, temporaryDirectory } from "./support/cluster.ts";
+import { copyRepository } from "./support/copy.ts";
 import { makeProject, type Project } from "./support/project.ts";
 import { findRuntimes, type Runtime } from "./support/runtimes.ts";
 
@@ -251,10 +252,8 @@ function commandOf({ kind, path }: Runtime): string[] {
 
 /** Built from a copy that is gone when they run, so that nothing of it can be missed unnoticed. */
 function buildPrograms(): string {
-  const copy = temporaryDirectory();
   const needed = ["lib", "scripts", "package.json", "LICENSE", "THIRD_PARTY_LICENSES", ".git"];
-  needed.push("node_modules/postgres", "node_modules/libpg-query");
-  for (const path of needed) cpSync(join(ROOT, path), join(copy, path), { recursive: true });
+  const copy = copyRepository([...needed, "node_modules/postgres", "node_modules/libpg-query"]);
   const built = Bun.spawnSync([process.execPath, join(copy, "scripts", "build.ts")], { cwd: copy });
   if (built.exitCode !== 0) throw new Error(`the build failed: ${built.stderr}`);
   const directory = temporaryDirectory();

@@ -1,11 +1,14 @@
 /** What .ci/run says at its end, of real runs of `bun test` over files that fail in every way. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { temporaryDirectory } from "./support/cluster.ts";
 
 setDefaultTimeout(120_000);
+
+/** A run that does not end by itself must not outlive its test. */
+const RUN_MS = 60_000;
 
 const SCRIPT = join(import.meta.dirname, "..", ".ci", "results.mjs");
 const IMPORTS = 'import { afterAll, beforeAll, describe, expect, test } from "bun:test";\n';
@@ -177,24 +180,18 @@ function makeSteps(): Steps {
     for (const [name, content] of Object.entries(files)) {
       writeFileSync(join(tests, `${name}.test.ts`), `${IMPORTS}${content}\n`);
     }
-    const run = spawnSync(
-      "sh",
-      [
-        "-c",
-        '"$@" > "$0" 2>&1',
-        log,
-        process.execPath,
-        "test",
-        "--reporter=junit",
-        `--reporter-outfile=${log}.xml`,
-        ...flags,
-      ],
-      {
-        cwd: tests,
-        env: { ...process.env, CI: "true", NO_COLOR: "1" },
-      },
-    );
-    return String(run.status);
+    const output = openSync(log, "w");
+    const args = ["test", "--reporter=junit", `--reporter-outfile=${log}.xml`, ...flags];
+    const run = spawnSync(process.execPath, args, {
+      cwd: tests,
+      env: { ...process.env, CI: "true", NO_COLOR: "1" },
+      stdio: ["ignore", output, output],
+      timeout: RUN_MS,
+      killSignal: "SIGKILL",
+    });
+    closeSync(output);
+    // As a shell tells of SIGKILL.
+    return String(run.status ?? 137);
   };
   return {
     tests: (step, files, flags = []) => keep("tests", results, step, runTests(files, flags), log, "own_suite"),

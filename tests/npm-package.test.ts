@@ -1,9 +1,10 @@
 /** What `npm pack` makes, and that it works from the packed file in an empty folder, without a network. */
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sharedCluster, temporaryDirectory } from "./support/cluster.ts";
+import { copyRepository } from "./support/copy.ts";
 import { makeProject } from "./support/project.ts";
 
 setDefaultTimeout(180_000);
@@ -25,12 +26,9 @@ beforeAll(() => {
 
 /** Packed from a copy that is gone when it is used, so that nothing of it can be missed unnoticed. */
 function pack(): string {
-  const copy = temporaryDirectory();
   const { files } = require("../package.json");
   const needed = ["lib", "scripts", "package.json", "LICENSE", "README.md", "bunfig.toml", ".git"];
-  for (const path of [...needed, ...files.filter((path: string) => !path.startsWith("dist/"))]) {
-    cpSync(join(ROOT, path), join(copy, path), { recursive: true });
-  }
+  const copy = copyRepository([...needed, ...files.filter((path: string) => !path.startsWith("dist/"))]);
   symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
   const destination = temporaryDirectory();
   run("npm", ["pack", "--pack-destination", destination], copy);

@@ -255,13 +255,12 @@ const QUICK_CHECKS = ["--health-interval=1s", "--health-retries=2", "--health-st
 async function buildImages(): Promise<void> {
   const context = temporaryDirectory();
   cpSync(EXAMPLE, context, { recursive: true, filter: (path) => !/\/(node_modules|dist|generated|bin)$/.test(path) });
-  const built = spawnSync(process.execPath, ["scripts/build.ts", "--target", "linux-x64-musl"], {
-    cwd: ROOT,
-    encoding: "utf8",
-  });
+  const dist = temporaryDirectory();
+  const args = ["scripts/build.ts", "--target", "linux-x64-musl", "--outdir", dist];
+  const built = spawnSync(process.execPath, args, { cwd: ROOT, encoding: "utf8" });
   if (built.status !== 0) throw new Error(built.stderr);
   mkdirSync(join(context, "bin"));
-  for (const [made, name] of Object.entries(PROGRAMS)) cpSync(join(ROOT, "dist", made), join(context, "bin", name));
+  for (const [made, name] of Object.entries(PROGRAMS)) cpSync(join(dist, made), join(context, "bin", name));
   for (const [image, file] of Object.entries(IMAGES)) {
     const dockerfile = join(ROOT, "examples/docker", file);
     await engine.docker("build", "--network=host", "--file", dockerfile, "--tag", image, context);

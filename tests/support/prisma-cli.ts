@@ -134,11 +134,14 @@ async function installCli(version: PrismaVersion): Promise<string> {
     const npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund"];
     const { exitCode, stderr } = await runIn(fresh, npm, process.env, INSTALL_DEADLINE_MS);
     if (exitCode !== 0) throw new Error(`npm install of Prisma ${version} failed:\n${stderr}`);
-    if (existsSync(installed)) rmSync(fresh, { recursive: true });
-    else renameSync(fresh, installed);
+    copyFileSync(join(oracle, "schema-engine.mjs"), join(fresh, "schema-engine.mjs"));
+    try {
+      renameSync(fresh, installed);
+    } catch {
+      // Another one was faster: a folder that is not empty is never replaced.
+      rmSync(fresh, { recursive: true });
+    }
   }
-  const engine = join(installed, "schema-engine.mjs");
-  if (!existsSync(engine)) copyFileSync(join(oracle, "schema-engine.mjs"), engine);
   return installed;
 }
 
