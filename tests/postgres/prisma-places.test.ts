@@ -14,80 +14,65 @@ setDefaultTimeout(600_000);
 
 interface Place {
   readonly name: string;
-  readonly versions: readonly PrismaVersion[];
+  /** Default: all. */
+  readonly versions?: readonly PrismaVersion[];
   /** Files with a datasource, by their path. */
   readonly schema: string;
   /** Of `prisma.config.ts`, beside the connection string. */
   readonly config?: string;
   /** Of `package.json`. */
   readonly manifest?: string;
-  readonly folders: readonly string[];
-  /** The one that the CLI uses, by version where they differ. */
-  readonly used: string | Readonly<Record<PrismaVersion, string>>;
+  /** Those that are there. The CLI uses the first. */
+  readonly folders: readonly [string, ...string[]];
+  /** Versions that use another one. */
+  readonly otherwise?: Partial<Readonly<Record<PrismaVersion, string>>>;
 }
 
+const MY = { schema: "db/my.prisma", folders: ["db/migrations", "prisma/migrations"] } as const;
+const IN_FOLDER = 'schema: "prisma/schema",';
+
 const PLACES: readonly Place[] = [
-  {
-    name: "beside a schema file",
-    versions: [6, 7],
-    schema: "prisma/schema.prisma",
-    folders: ["prisma/migrations", "migrations"],
-    used: "prisma/migrations",
-  },
+  { name: "beside a schema file", schema: "prisma/schema.prisma", folders: ["prisma/migrations", "migrations"] },
   {
     name: "beside the schema that package.json names",
     versions: [6],
-    schema: "db/my.prisma",
+    ...MY,
     manifest: '"prisma": { "schema": "db/my.prisma" }',
-    folders: ["db/migrations", "prisma/migrations"],
-    used: "db/migrations",
   },
-  {
-    name: "beside the schema that prisma.config names",
-    versions: [6, 7],
-    schema: "db/my.prisma",
-    config: 'schema: "db/my.prisma",',
-    folders: ["db/migrations", "prisma/migrations"],
-    used: "db/migrations",
-  },
+  { name: "beside the schema that prisma.config names", ...MY, config: 'schema: "db/my.prisma",' },
   {
     name: "where migrations.path says",
-    versions: [6, 7],
     schema: "prisma/schema.prisma",
     config: 'schema: "prisma/schema.prisma", migrations: { path: "db/history" },',
     folders: ["db/history", "prisma/migrations"],
-    used: "db/history",
   },
   {
     name: "in a schema folder",
-    versions: [6, 7],
     schema: "prisma/schema/main.prisma",
-    config: 'schema: "prisma/schema",',
+    config: IN_FOLDER,
     folders: ["prisma/schema/migrations", "prisma/migrations"],
-    used: "prisma/schema/migrations",
   },
   {
     name: "in a schema folder whose datasource is deeper",
-    versions: [6, 7],
     schema: "prisma/schema/config/main.prisma",
-    config: 'schema: "prisma/schema",',
+    config: IN_FOLDER,
     folders: ["prisma/schema/migrations", "prisma/schema/config/migrations", "prisma/migrations"],
-    used: { 6: "prisma/schema/config/migrations", 7: "prisma/schema/migrations" },
+    otherwise: { 6: "prisma/schema/config/migrations" },
   },
 ];
 
 describe.skipIf(skipsPrisma("prisma-places.test.ts")).each([...PLACES])("migrations $name", (place) => {
-  test.each([...place.versions])("Prisma %i", async (version) => {
+  test.each([...(place.versions ?? ([6, 7] as const))])("Prisma %i", async (version) => {
     const cluster = await sharedCluster();
     const databaseUrl = cluster.url(await cluster.createDatabase());
     const project = await preparePrismaProject({ version, migrationsFrom: {}, databaseUrl });
     layOut(project.directory, place, version);
     const status = parsePrismaStatus(await project.run(["migrate", "status"]));
-    const used = typeof place.used === "string" ? place.used : place.used[version];
+    const used = place.otherwise?.[version] ?? place.folders[0];
     expect(status.pending).toEqual([nameOf(used)]);
     const named = findMigrationsDirectories(project.directory).map(({ path }) => path);
     // Where the versions differ, both are named.
-    if (typeof place.used === "string") expect(named[0]).toBe(used);
+    if (place.otherwise === undefined) expect(named[0]).toBe(used);
     else expect(named).toContain(used);
   });
 });
