@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Status } from "../lib/migrations/status.ts";
 import { openClient } from "./support/client.ts";
 import { type Cluster, sharedCluster } from "./support/cluster.ts";
-import { makeProject, type Project, runDeploy } from "./support/project.ts";
+import { makeProject, type Project, runDeploy, until } from "./support/project.ts";
 
 setDefaultTimeout(120_000);
 
@@ -145,7 +145,8 @@ describe("status --json", () => {
     project.add("2_b", "SELECT pg_sleep(600), 'of 2_b'\n;\n");
     const orphan = await openClient(cluster, database);
     const asleep = orphan.run("SELECT pg_sleep(600), 'of 2_b'").catch(() => {});
-    await waitForSleep(cluster, database);
+    const sleeping = `SELECT count(*) FROM pg_stat_activity WHERE datname = '${database}' AND wait_event = 'PgSleep'`;
+    await until("it sleeps", async () => (await cluster.psql("postgres", sleeping)) !== "0");
     const run = await runDeploy(project, { url: cluster.url(database), args: ["status", "--json"] });
     expect(JSON.parse(run.stdout)).toMatchObject({
       state: "running",
@@ -232,13 +233,4 @@ async function makeDeployed(): Promise<{ cluster: Cluster; database: string; pro
   const run = await runDeploy(project, { url: cluster.url(database) });
   expect(run.exitCode === 0 ? "" : run.stderr).toBe("");
   return { cluster, database, project };
-}
-
-async function waitForSleep(cluster: Cluster, database: string): Promise<void> {
-  for (let tries = 0; tries < 400; tries++) {
-    const asleep = `SELECT count(*) FROM pg_stat_activity WHERE datname = '${database}' AND wait_event = 'PgSleep'`;
-    if ((await cluster.psql("postgres", asleep)) !== "0") return;
-    await Bun.sleep(50);
-  }
-  throw new Error("nobody sleeps");
 }

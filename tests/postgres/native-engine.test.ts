@@ -12,23 +12,15 @@ import { DEPLOY_LOCK_KEY } from "../../lib/postgres/deploy-lock-key.ts";
 import { ServerError } from "../../lib/postgres/session.ts";
 import { sharedCluster, startCluster } from "../support/cluster.ts";
 import { cut, type Engine, openDatabase, startEngine } from "../support/native.ts";
+import { until } from "../support/project.ts";
 import { startForgetfulNetwork } from "../support/tcp-proxy.ts";
 
 setDefaultTimeout(120_000);
 
-const POLL_MS = 20;
 const WAIT_MS = 60_000;
 
 async function start(options: Parameters<typeof startEngine>[1] = {}): Promise<Engine> {
   return await startEngine(await sharedCluster(), options);
-}
-
-async function waitFor(condition: () => Promise<boolean>, what: string): Promise<void> {
-  const endMs = performance.now() + WAIT_MS;
-  while (!(await condition())) {
-    if (performance.now() > endMs) throw new Error(`waited in vain: ${what}`);
-    await Bun.sleep(POLL_MS);
-  }
 }
 
 /** A client of its own that does as it is told, until it is closed. */
@@ -425,7 +417,7 @@ describe("a script that can't share a transaction", () => {
     const applying = engine.applySegments(await cut(["-- why\nCREATE INDEX CONCURRENTLY i ON a (id);"]), {
       hasTable: true,
     });
-    await waitFor(async () => (await engine.rows()).length === 2, "the row");
+    await until("the row", async () => (await engine.rows()).length === 2);
     expect(await engine.rows()).toEqual(["1 finished 1", "1 unfinished 0"]);
     // It waits for longer than lock_timeout without giving up.
     await Bun.sleep(engine.options.lockTimeoutMs + 500);
@@ -476,10 +468,7 @@ describe("a script that can't share a transaction", () => {
     await engine.apply(["CREATE TABLE a (id int PRIMARY KEY);"]);
     const reader = await openClient(engine, "BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO a VALUES (1)");
     const applying = engine.apply(["REINDEX TABLE CONCURRENTLY a;"], { hasTable: true });
-    await waitFor(
-      async () => (await engine.ask("count(*) FROM pg_class WHERE relname ~ '_ccnew'")) === "1",
-      "the twin",
-    );
+    await until("the twin", async () => (await engine.ask("count(*) FROM pg_class WHERE relname ~ '_ccnew'")) === "1");
     await engine.cluster.psql(engine.name, `SELECT pg_cancel_backend(${engine.session.pid})`);
     const { concurrent } = rowOf(failureOf(await applying).trace);
     await reader.close();
@@ -494,7 +483,7 @@ describe("a script that can't share a transaction", () => {
     await engine.apply(["CREATE TABLE a (id int); CREATE INDEX i ON a (id);"]);
     const reader = await openClient(engine, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM a");
     const applying = engine.apply(["DROP INDEX CONCURRENTLY i;"], { hasTable: true });
-    await waitFor(async () => (await engine.ask("count(*) FROM pg_index WHERE NOT indisvalid")) === "1", "the drop");
+    await until("the drop", async () => (await engine.ask("count(*) FROM pg_index WHERE NOT indisvalid")) === "1");
     await engine.cluster.psql(engine.name, `SELECT pg_cancel_backend(${engine.session.pid})`);
     const { concurrent } = rowOf(failureOf(await applying).trace);
     await reader.close();
@@ -523,7 +512,7 @@ describe("a script that can't share a transaction", () => {
       CREATE INDEX CONCURRENTLY i ON a (id);
       CREATE TABLE b AS SELECT current_setting('lock_timeout') AS v;`;
     const applying = engine.apply([text]);
-    await waitFor(async () => (await engine.ask("to_regclass('i') IS NOT NULL")) === "t", "the index");
+    await until("the index", async () => (await engine.ask("to_regclass('i') IS NOT NULL")) === "t");
     await Bun.sleep(500);
     await reader.close();
     expect((await applying).kind).toBe("applied");
@@ -625,7 +614,7 @@ describe("never in the way", () => {
     const applying = engine.apply(["CREATE TABLE a (id int);", "ALTER TABLE busy ADD COLUMN b int;"], {
       lockTimeoutMs: 300,
     });
-    await waitFor(async () => kindsOf(engine.events).includes("segment-retrying"), "a retry");
+    await until("a retry", async () => kindsOf(engine.events).includes("segment-retrying"));
     // While it pauses, nobody queues behind it.
     await engine.cluster.psql(engine.name, "SELECT * FROM busy");
     await reader.close();
@@ -677,7 +666,7 @@ describe("never in the way", () => {
     const text = `CREATE TABLE a (id int); VACUUM a;
       BEGIN; CREATE TABLE b (id int); ALTER TABLE busy ADD COLUMN b int; COMMIT; CREATE TABLE c (id int);`;
     const applying = engine.apply([text], { lockTimeoutMs: 200 });
-    await waitFor(async () => kindsOf(engine.events).includes("segment-retrying"), "a retry");
+    await until("a retry", async () => kindsOf(engine.events).includes("segment-retrying"));
     await reader.close();
     expect((await applying).kind).toBe("applied");
     expect(await engine.ask("to_regclass('c') IS NOT NULL")).toBe("t");
@@ -690,11 +679,11 @@ describe("never in the way", () => {
     const waiting = waiter
       .script(`SELECT pg_advisory_lock(${DEPLOY_LOCK_KEY})`, { during: "wait", deadlineMs: undefined })
       .catch(() => {});
-    await waitFor(async () => (await engine.ask("count(*) FROM pg_locks WHERE NOT granted")) === "1", "the waiter");
+    await until("the waiter", async () => (await engine.ask("count(*) FROM pg_locks WHERE NOT granted")) === "1");
     // The one that has waited for less than deadlock_timeout when the circle closes is the one that finds it.
     await Bun.sleep(1_500);
     const applying = engine.apply(["CREATE INDEX CONCURRENTLY i ON a (id);"], { hasTable: true });
-    await waitFor(async () => kindsOf(engine.events).includes("segment-retrying"), "a deadlock");
+    await until("a deadlock", async () => kindsOf(engine.events).includes("segment-retrying"));
     await engine.cluster.psql(
       engine.name,
       "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
@@ -719,7 +708,7 @@ describe("interrupted", () => {
   test("in an atomic segment: cancelled and rolled back", async () => {
     const engine = await start();
     const applying = engine.apply(["CREATE TABLE a (id int);", "SELECT pg_sleep(600);"]);
-    await waitFor(() => isRunning(engine, "pg_sleep(6"), "the script");
+    await until("the script", () => isRunning(engine, "pg_sleep(6"));
     engine.interruption.abort(interruption);
     const result = failureOf(await applying);
     expect(result).toMatchObject({ error: interruption, failed: "2", trace: { kind: "none" } });
@@ -730,7 +719,7 @@ describe("interrupted", () => {
   test("outside of a transaction: cancelled, and the row says so", async () => {
     const engine = await start();
     const applying = engine.apply(["SELECT 1; COMMIT; SELECT pg_sleep(600);"]);
-    await waitFor(() => isRunning(engine, "pg_sleep(6"), "the script");
+    await until("the script", () => isRunning(engine, "pg_sleep(6"));
     engine.interruption.abort(interruption);
     const result = failureOf(await applying);
     expect(result).toMatchObject({ error: interruption, trace: { kind: "row" } });
@@ -817,7 +806,7 @@ describe("a connection that is lost", () => {
       const applying = engine.apply(["CREATE TABLE a (id int);"], {
         onCommitting: async () => network.loseAnswers(),
       });
-      await waitFor(async () => (await engine.ask("to_regclass('a') IS NOT NULL")) === "t", "the commit");
+      await until("the commit", async () => (await engine.ask("to_regclass('a') IS NOT NULL")) === "t");
       network.reset();
       const { trace, committed } = failureOf(await applying);
       expect(committed).toEqual([]);

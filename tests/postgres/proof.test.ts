@@ -12,6 +12,7 @@ import { judgeProof, type Proof, readEvidence } from "../../lib/restore/proof.ts
 import { makeProofBlock, NOT_PROVEN_STATE } from "../../lib/restore/proof-script.ts";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { type Cluster, startCluster } from "../support/cluster.ts";
+import { until } from "../support/project.ts";
 import { createRoles, openDatabase } from "../support/restore.ts";
 
 const DEADLINE_MS = 60_000;
@@ -220,7 +221,10 @@ for (const user of ["postgres", "app_owner"]) {
       async () => {
         const scene = await begin({ user });
         const child = startReplication(scene.name);
-        await waitFor(async () => (await cluster.psql(scene.name, "SELECT count(*) FROM kept")) === "1");
+        await until(
+          "it has written",
+          async () => (await cluster.psql(scene.name, "SELECT count(*) FROM kept")) === "1",
+        );
         const { proven, reasons } = await scene.prove();
         expect(proven).toBeUndefined();
         expect(reasons).toContain("clients-now");
@@ -341,8 +345,8 @@ describe("another life of the server", () => {
       const scene = await begin({ on: own });
       const victim = await openStranger(scene.name, own);
       process.kill(Number(victim.pid), "SIGKILL");
-      await waitFor(async () => !victim.isOpen && !scene.session.isOpen);
-      await waitFor(async () => (await own.psql(scene.name, "SELECT 1").catch(() => "")) === "1");
+      await until("both are cut off", () => !victim.isOpen && !scene.session.isOpen);
+      await until("the server answers", async () => (await own.psql(scene.name, "SELECT 1").catch(() => "")) === "1");
       expect(await proveAfter(scene)).toEqual({ proven: undefined, reasons: ["statistics-reset"] });
     },
     DEADLINE_MS,
@@ -371,7 +375,7 @@ test(
       const scene = await begin({ on: busy, user: "app_owner" });
       await scene.write({ isRecorded: true });
       await scene.write({ isRecorded: true });
-      await waitFor(async () => {
+      await until("autovacuum has come", async () => {
         const text = "SELECT last_autoanalyze IS NOT NULL AS done FROM pg_stat_user_tables WHERE relname = 'kept'";
         return (await scene.session.query<{ done: boolean }>(text, DURING))[0]?.done === true;
       });
@@ -471,12 +475,4 @@ function startReplication(name: string) {
     stdout: "ignore",
     stderr: "ignore",
   });
-}
-
-async function waitFor(isTrue: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 30_000;
-  while (!(await isTrue())) {
-    if (performance.now() > deadline) throw new Error("it did not happen in time");
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
 }

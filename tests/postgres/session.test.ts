@@ -8,6 +8,7 @@ import { ServerError, type Session } from "../../lib/postgres/session.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
 import { type Certificates, makeCertificates } from "../support/certificates.ts";
 import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { until } from "../support/project.ts";
 import { startStrangeServer, startTcpProxy, type TcpProxy } from "../support/tcp-proxy.ts";
 
 const TEST_MS = 60_000;
@@ -133,6 +134,7 @@ describe("a statement", () => {
     expect(session.isOpen).toBe(false);
     expect(await codeOf(session.query("SELECT 1", PATIENT))).toBe("CONNECTION_LOST");
     await until(
+      "the backend is gone",
       async () => (await cluster.psql(name, `SELECT count(*) FROM pg_stat_activity WHERE pid = ${pid}`)) === "0",
     );
   });
@@ -250,7 +252,7 @@ describe("cancelling", () => {
   test("works on the very first statement", async () => {
     const session = await open();
     const failure = failureOf(session.query("SELECT pg_sleep(600), 'the first'", PATIENT));
-    await until(async () => (await cluster.psql(name, running("the first"))) === "1");
+    await until("it runs", async () => (await cluster.psql(name, running("the first"))) === "1");
     await session.cancel();
     expect(sqlStateOf(await failure)).toBe("57014");
     expect(session.isOpen).toBe(true);
@@ -277,6 +279,7 @@ describe("the end of a session", () => {
       fields: { during: "after", reason: "the session was closed" },
     });
     await until(
+      "the backend is gone",
       async () => (await cluster.psql(name, `SELECT count(*) FROM pg_stat_activity WHERE pid = ${row?.pid}`)) === "0",
     );
   });
@@ -304,7 +307,7 @@ describe("the end of a session", () => {
     const session = await own.open("idle");
     await session.query("SELECT 1", PATIENT);
     await cluster.psql(name, `SELECT pg_terminate_backend(${session.pid})`);
-    await until(async () => !session.isOpen);
+    await until("it is over", () => !session.isOpen);
     const reason = "terminating connection due to administrator command (57P01)";
     for (const during of ["first", "second"]) {
       const error = await failureOf(session.query("SELECT 1", { during, deadlineMs: 5000 }));
@@ -359,10 +362,10 @@ describe("a server that dies", () => {
       const [busy, idle] = [await own.open("busy"), await own.open("idle")];
       await idle.query("SELECT 1", PATIENT);
       const failure = codeOf(busy.script("SELECT pg_sleep(600)", { during: "sleep", deadlineMs: undefined }));
-      await until(async () => busy.isOpen && (await mortal.psql("postgres", running("pg_sleep"))) === "1");
+      await until("it runs", async () => busy.isOpen && (await mortal.psql("postgres", running("pg_sleep"))) === "1");
       await mortal.stop("immediate");
       expect(await failure).toBe("CONNECTION_LOST");
-      await until(async () => !idle.isOpen);
+      await until("the idle one is over", () => !idle.isOpen);
       const fresh = await own.open("fresh");
       expect(await codeOf(fresh.query("SELECT 1", PATIENT))).toBe("DATABASE_UNREACHABLE");
       await mortal.start();
@@ -386,7 +389,7 @@ describe("a server that dies", () => {
       await last.query("SELECT 1", PATIENT);
       // A smart shutdown waits for the last session, and lets nobody in.
       process.kill(mortal.pid ?? Number.NaN, "SIGTERM");
-      await until(async () => {
+      await until("nobody is let in", async () => {
         const session = await own.open("late");
         const code = await codeOf(session.query("SELECT 1", PATIENT)).catch(() => "let in");
         await session.close();
@@ -394,7 +397,7 @@ describe("a server that dies", () => {
         return code === "DATABASE_STARTING";
       });
       await last.close();
-      await until(async () => mortal.pid === undefined);
+      await until("the server has ended", () => mortal.pid === undefined);
     },
     TEST_MS,
   );
@@ -456,11 +459,11 @@ describe("a network", () => {
       const [busy, next, idle] = [await own.open("busy"), await own.open("next"), await own.open("idle")];
       for (const session of [busy, next, idle]) await session.query("SELECT 1", PATIENT);
       const failure = codeOf(busy.query("SELECT pg_sleep(600)", PATIENT));
-      await until(async () => (await remote.psql("postgres", running("pg_sleep"))) === "1");
+      await until("it runs", async () => (await remote.psql("postgres", running("pg_sleep"))) === "1");
       proxy.resetConnections();
       const atOnce = codeOf(next.query("SELECT pg_sleep(600)", PATIENT));
       expect(await Promise.all([failure, atOnce])).toEqual(["CONNECTION_LOST", "CONNECTION_LOST"]);
-      await until(async () => !idle.isOpen);
+      await until("the idle one is over", () => !idle.isOpen);
       expect([own.sessionsOpened, proxy.connections]).toEqual([3, 3]);
       await proxy.close();
     },
@@ -681,11 +684,11 @@ describe("TLS", () => {
     );
     await session.query("SELECT 1", PATIENT);
     const failure = failureOf(session.script("SELECT pg_sleep(600)", { during: "sleep", deadlineMs: undefined }));
-    await until(async () => (await secure.psql("postgres", running("pg_sleep"))) === "1");
+    await until("it runs", async () => (await secure.psql("postgres", running("pg_sleep"))) === "1");
     await session.cancel();
     expect(sqlStateOf(await failure)).toBe("57014");
     await secure.psql("postgres", `SELECT pg_terminate_backend(${session.pid})`);
-    await until(async () => !session.isOpen);
+    await until("it is over", () => !session.isOpen);
     const error = await failureOf(session.query("SELECT 1", PATIENT));
     expect(error).toMatchObject({ fields: { reason: "terminating connection due to administrator command (57P01)" } });
   });
@@ -741,16 +744,8 @@ function running(text: string): string {
 }
 
 async function untilRunning(session: Session, text: string): Promise<void> {
-  await until(async () => {
+  await until(`it runs: ${text}`, async () => {
     const count = await cluster.psql(name, `${running(text)} AND pid = ${session.pid}`);
     return count === "1";
   });
-}
-
-async function until(isTrue: () => Promise<boolean>): Promise<void> {
-  for (let attempt = 0; attempt < 600; attempt += 1) {
-    if (await isTrue()) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  throw new Error("it never became true");
 }
