@@ -14,6 +14,7 @@ type Progress = Extract<Event, { kind: "migration-progress" }>;
 /** Looks ten times a second. */
 const LOCK_TIMEOUT_MS = 300;
 const WATCHERS = "application_name = 'prisma-safe-deploy watch'";
+const PAGES_BYTES = 128 * 1024;
 /** An index on it takes its time: a good millisecond a row. */
 const SLOW_TABLE = `
   CREATE FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.001); RETURN $1; END';
@@ -149,7 +150,8 @@ describe("what is told", () => {
       { name: "u", sizeBytes: undefined },
     ];
     expect(progress.at(-1)?.held).toMatchObject({ tables, percent: undefined });
-    expect(progress.map(({ held }) => held?.grownBytes ?? 0)).toEqual(progress.map(() => 0));
+    // Of the catalogs and of the history a few pages at most: a look may come before they are written, or after.
+    expect(Math.max(...progress.map(({ held }) => held?.grownBytes ?? 0))).toBeLessThan(PAGES_BYTES);
   });
 
   test("looking at a table that is held waits for nobody", async () => {
