@@ -2,10 +2,11 @@
  * What the steps of .ci/run have come to: kept as lines of JSON while they run, told at the end. A test that has failed
  * counts as failed when it fails once more while nothing but its file runs.
  *
- *     results.mjs check|tests RESULTS STEP STATUS LOG [SUITE]   keeps what a step has come to
- *     results.mjs again RESULTS STEP STATUS LOG SUITE FILE      as above, of one file alone
- *     results.mjs files RESULTS                                 what to run again, as lines "SUITE FILE STEP"
- *     results.mjs verdict RESULTS BEGUN                         tells it all; fails when anything has
+ *     results.mjs check RESULTS STEP STATUS LOG                   keeps what a command has come to
+ *     results.mjs tests RESULTS STEP STATUS LOG SUITE [FILE ...]  what a run of tests has
+ *     results.mjs again RESULTS STEP STATUS LOG SUITE FILE        what the file has, once more and alone
+ *     results.mjs files RESULTS                                   what to run again, as lines "SUITE FILE STEP"
+ *     results.mjs verdict RESULTS BEGUN                           tells it all; fails when anything has
  */
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 
@@ -40,7 +41,8 @@ function main([command, path, ...rest]) {
     console.log(`\n${text}`);
     process.exitCode = isPassed ? 0 : 1;
   } else {
-    const [step, status, log, suite, alone] = rest;
+    const [step, status, log, suite, file] = rest;
+    const alone = command === "again" ? file : undefined;
     const read = command === "check" ? readCheck : readTests;
     const report = existsSync(`${log}.xml`) ? readFileSync(`${log}.xml`, "utf8") : "";
     const result = { step, suite, alone, ...read(readFileSync(log, "utf8"), Number(status), report) };

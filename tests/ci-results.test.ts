@@ -194,7 +194,10 @@ function makeSteps(): Steps {
     return String(run.status ?? 137);
   };
   return {
-    tests: (step, files, flags = []) => keep("tests", results, step, runTests(files, flags), log, "own_suite"),
+    tests: (step, files, flags = []) => {
+      const names = Object.keys(files).map((name) => `${name}.test.ts`);
+      keep("tests", results, step, runTests(files, flags), log, "own_suite", ...names);
+    },
     again: (step, file, content) => {
       const status = runTests({ [file]: content }, []);
       keep("again", results, step, status, log, "own_suite", `${file}.test.ts`);
