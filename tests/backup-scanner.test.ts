@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { type DumpFindings, DumpScanner } from "../lib/backup/dump-scanner.ts";
 import { makeGuard } from "../lib/backup/guard.ts";
+import { makeRandom } from "./support/random.ts";
 
 const HEADER = "--\n-- PostgreSQL database dump\n--\n\n";
 const END = "--\n-- PostgreSQL database dump complete\n--\n\n";
@@ -169,6 +170,52 @@ describe("a dump that is not whole is told apart:", () => {
       const findings = scan(text, chunkBytes);
       expect(findings.kind).toBe("damaged");
       if (reason !== "") expect(reasonOf(findings)).toBe(reason);
+    }
+  });
+});
+
+const SHORT = ["", "1", "22", "\\N", "\\.x", "x\\.", "\\\\.", "..", "333", "4444", "a\tb\tc", "55555555\t1"];
+
+describe("short rows are counted with the same result, wherever they begin and end:", () => {
+  test.each([
+    ["of every kind", SHORT, [0, 1, 2, 3, 200]],
+    ["as short as the end of the rows", ["22", "\\N"], [1, 500, 3000]],
+    ["without anything in them", [""], [0, 1, 5, 2000]],
+    ["with long ones between them", [...SHORT, "x".repeat(70), "y".repeat(3000)], [50, 400]],
+  ])("%s", (_, kinds, counts) => {
+    const random = makeRandom(1);
+    const pick = (from: readonly string[]) => from[Math.floor(random() * from.length)] ?? "";
+    for (let round = 0; round < 12; round += 1) {
+      const blocks = counts.map((rows, index) => ({ name: `t${index}`, rows }));
+      // A comment before it moves a block by a few bytes.
+      const texts = blocks.map(({ name, rows }) => {
+        const lines = Array.from({ length: rows }, () => `${pick(kinds)}\n`).join("");
+        return `--${"-".repeat(Math.floor(random() * 9))}\nCOPY a.${name} (x) FROM stdin;\n${lines}\\.\n`;
+      });
+      const expected = whole(blocks.map(({ name, rows }) => ["a", name, rows]));
+      for (const chunkBytes of [Number.POSITIVE_INFINITY, 997, 1020, 4096, 4099]) {
+        expect(scan(dump(texts.join("")), chunkBytes)).toEqual(expected);
+      }
+    }
+  });
+
+  test("at every place of a block", () => {
+    for (let bytes = 0; bytes < 2100; bytes += 1) {
+      const first = "x".repeat(bytes % 5);
+      const rows = Math.floor(bytes / 5);
+      const text = dump(`COPY a.t (x) FROM stdin;\n${first}\n${"7777\n".repeat(rows)}\\.\n`);
+      expect({ bytes, findings: scan(text) }).toEqual({ bytes, findings: whole([["a", "t", rows + 1]]) });
+    }
+  });
+
+  test("in memory that begins anywhere", () => {
+    const text = Buffer.from(dump(`COPY a.t (x) FROM stdin;\n${"12345\n".repeat(500)}\\.\n`));
+    for (const offset of [0, 1, 2, 3]) {
+      const memory = Buffer.allocUnsafeSlow(text.length + offset);
+      text.copy(memory, offset);
+      const scanner = new DumpScanner();
+      scanner.push(memory.subarray(offset));
+      expect(scanner.finish()).toEqual(whole([["a", "t", 500]]));
     }
   });
 });

@@ -6,6 +6,7 @@
  * @see src/fe_utils/psqlscan.l and src/bin/pg_dump/pg_backup_archiver.c of PostgreSQL
  */
 import type { TableRows } from "./manifest.ts";
+import { countShortRows, SHORT_ROW_BYTES } from "./short-rows.ts";
 
 export interface DumpContent {
   /** In the order of the dump. */
@@ -281,7 +282,12 @@ export class DumpScanner {
       if (lineEnd === -1) break;
       this.#isInsideRow = false;
       table.rows += 1;
+      const isShort = lineEnd - at < SHORT_ROW_BYTES;
       at = lineEnd + 1;
+      if (!isShort) continue;
+      const { rows, end } = countShortRows(data, at);
+      table.rows += rows;
+      at = end;
     }
     // Fewer bytes than that might become the end of the rows.
     const isSurelyRow = this.#isInsideRow || data.length - at >= ROWS_END_BYTES;
