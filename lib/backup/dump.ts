@@ -1,5 +1,5 @@
 /** Takes a backup. When it returns, the dump has been read in full, found whole, and both files are on the disk. */
-import { type FileHandle, open, rename, stat } from "node:fs/promises";
+import { type FileHandle, open, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { DeployError } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
@@ -16,6 +16,7 @@ import {
   writeFileAtomically,
 } from "../system/files.ts";
 import { type DumpTool, makeDumpArguments } from "./arguments.ts";
+import { followGrowth, readSize } from "./growing-file.ts";
 import { makeGuard } from "./guard.ts";
 import { type BackupHistory, formatManifest, type Manifest } from "./manifest.ts";
 import {
@@ -74,9 +75,6 @@ const FILE_MODE = 0o600;
 const ATTEMPTS_MAX = 1000;
 /** The longest that a timer can wait. */
 const NO_DEADLINE_MS = 2 ** 31 - 1;
-const FOLLOW_INTERVAL_MS = 250;
-const TICKS_PER_REPORT = 4;
-const FLUSH_BYTES = 32 * 1024 * 1024;
 const OUTPUT_CHARACTERS_MAX = 4000;
 /** Of a pg_dump that was built without it. */
 const NO_ZSTD = /does not support compression with ZSTD/iu;
@@ -100,7 +98,6 @@ export async function takeBackup(request: BackupRequest, context: BackupContext)
   try {
     request.onClaimed?.(claim.id);
     const verification = await writeDump(claim, request, context);
-    await claim.handle.sync();
     context.signal?.throwIfAborted();
     return await publish(claim, makeManifest(claim.id, createdAt, verification, request, context), directory);
   } catch (cause) {
@@ -140,7 +137,16 @@ async function writeDump(claim: Claim, request: BackupRequest, context: BackupCo
   if (request.format === "plain") return await writePlain(claim, request, context);
   await runDump(claim, request, context);
   const { pgRestore, signal, progress } = context;
-  return await verifyBackup(claim.partialPath, { pgRestore, signal, progress: (bytes) => progress?.("verify", bytes) });
+  const told = (bytes: number) => progress?.("verify", bytes);
+  return await whileSyncing(claim, verifyBackup(claim.partialPath, { pgRestore, signal, progress: told }));
+}
+
+/** The disk works while the processor does: nothing of either changes the file. */
+async function whileSyncing<T>({ handle }: Claim, work: Promise<T>): Promise<T> {
+  const [done, synced] = await Promise.allSettled([work, handle.sync()]);
+  if (done.status === "rejected") throw done.reason;
+  if (synced.status === "rejected") throw synced.reason;
+  return done.value;
 }
 
 /** A plain dump is read and checked while pg_dump still writes it: the check then costs next to no time. */
@@ -160,7 +166,7 @@ async function writePlain(claim: Claim, request: BackupRequest, context: BackupC
   try {
     await runDump(claim, request, context);
     growth.abort();
-    const { findings, ...digest } = await reading;
+    const { findings, ...digest } = await whileSyncing(claim, reading);
     return { format: "plain", ...digest, ...requireWhole(path, findings) };
   } finally {
     stop.abort();
@@ -174,57 +180,34 @@ function isOlderServer({ serverVersion }: BackupRequest, { pgDump }: BackupConte
 }
 
 async function runDump(claim: Claim, request: BackupRequest, context: BackupContext): Promise<void> {
-  const { pgDump, signal, progress } = context;
-  const { snapshot, lockWaitMs, format } = request;
-  const companion = followGrowth(claim, progress);
+  const growing = followGrowth(claim.handle, claim.partialPath, (bytes) => context.progress?.("backup", bytes));
   try {
-    const options = {
-      sessions: 1,
-      stdout: { fd: claim.handle.fd },
-      stderr: "capture",
-      deadlineMs: request.deadlineMs ?? NO_DEADLINE_MS,
-      ...(signal === undefined ? {} : { signal }),
-    } as const;
-    const run = async (tool: DumpTool) => {
-      const args = makeDumpArguments(format, { tool, path: claim.partialPath, snapshot, lockWaitMs });
-      return await context.database.runTool(pgDump, args, options);
-    };
-    let result = await run(pgDump);
-    // It says so before it connects: nothing has been written.
-    if (result.exitCode !== 0 && NO_ZSTD.test(result.stderr)) result = await run({ ...pgDump, hasZstd: false });
-    signal?.throwIfAborted();
-    if (result.exitCode !== 0) throw await describeFailure(result, claim, request);
-  } finally {
-    await companion.stop();
+    await runDumpTool(claim, request, context);
+  } catch (cause) {
+    await growing.stop().catch(() => undefined);
+    throw cause;
   }
+  await growing.stop();
 }
 
-interface Companion {
-  stop(): Promise<void>;
-}
-
-/** Brings what has been written to the disk meanwhile, so that the last sync has little to do, and tells how far it is. */
-function followGrowth(claim: Claim, progress: BackupContext["progress"]): Companion {
-  let flushed = 0;
-  let flushing: Promise<void> | undefined;
-  let ticks = 0;
-  const follow = async () => {
-    const size = await readSize(claim.partialPath);
-    if (ticks++ % TICKS_PER_REPORT === TICKS_PER_REPORT - 1) progress?.("backup", size);
-    if (flushing !== undefined || size - flushed < FLUSH_BYTES) return;
-    flushed = size;
-    // What the disk says is said again by the last sync.
-    flushing = claim.handle.datasync().catch(() => undefined);
-    await flushing;
-    flushing = undefined;
-  };
-  const timer = setInterval(() => void follow(), FOLLOW_INTERVAL_MS);
-  return {
-    async stop() {
-      clearInterval(timer);
-      await flushing;
-    },
-  };
+async function runDumpTool(claim: Claim, request: BackupRequest, context: BackupContext): Promise<void> {
+  const { pgDump, signal } = context;
+  const path = claim.partialPath;
+  const { snapshot, lockWaitMs, format } = request;
+  const options = {
+    sessions: 1,
+    stdout: { fd: claim.handle.fd },
+    stderr: "capture",
+    deadlineMs: request.deadlineMs ?? NO_DEADLINE_MS,
+    ...(signal === undefined ? {} : { signal }),
+  } as const;
+  const run = async (tool: DumpTool) =>
+    await context.database.runTool(pgDump, makeDumpArguments(format, { tool, path, snapshot, lockWaitMs }), options);
+  let result = await run(pgDump);
+  // It says so before it connects: nothing has been written.
+  if (result.exitCode !== 0 && NO_ZSTD.test(result.stderr)) result = await run({ ...pgDump, hasZstd: false });
+  signal?.throwIfAborted();
+  if (result.exitCode !== 0) throw await describeFailure(result, claim, request);
 }
 
 async function describeFailure(result: RunResult, claim: Claim, request: BackupRequest): Promise<DeployError> {
@@ -295,11 +278,4 @@ async function translate(cause: unknown, directory: string, writtenBytes: number
 async function makeNoSpace(path: string, writtenBytes: number): Promise<DeployError> {
   const availableBytes = writtenBytes + (await readFreeBytes(path).catch(() => 0));
   return new DeployError("BACKUP_NO_SPACE", { path, availableBytes, neededBytes: availableBytes + 1 });
-}
-
-async function readSize(path: string): Promise<number> {
-  return await stat(path).then(
-    ({ size }) => size,
-    () => 0,
-  );
 }

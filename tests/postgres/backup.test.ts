@@ -8,6 +8,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  statfsSync,
   statSync,
   truncateSync,
   writeFileSync,
@@ -433,6 +434,65 @@ describe("a full disk", () => {
       expect(await failure(take(odd, { directory }))).toMatchObject({ code: "BACKUP_NO_SPACE" });
       expect(readdirSync(directory)).toEqual([]);
     });
+  });
+});
+
+/**
+ * A disk that loses what is written to it until `mend` is called: its file system promises more room than there is below
+ * it. `remount` makes it read again what it holds. Only root may mount it; elsewhere the test is skipped and says so.
+ */
+async function onFailingDisk(
+  act: (directory: string, disk: { isFull: () => boolean; mend: () => void; remount: () => void }) => Promise<void>,
+): Promise<void> {
+  const [below, directory] = [temporaryDirectory(), temporaryDirectory()];
+  const image = join(below, "image");
+  const sh = (script: string) => spawnSync("sh", ["-ec", script, "sh", below, image, directory]).status === 0;
+  const mount = 'mount -o loop "$2" "$3"';
+  try {
+    if (
+      !sh(`mount -t tmpfs -o size=4m tmpfs "$1"; truncate -s 100m "$2"; mkfs.ext4 -q -O ^has_journal "$2"; ${mount}`)
+    ) {
+      console.warn("backup.test.ts: a failing disk is skipped, a file system in a file can't be mounted here");
+      return;
+    }
+    await act(join(directory, "backups"), {
+      isFull: () => statfsSync(below).bavail === 0,
+      mend: () => sh('mount -o remount,size=200m "$1"'),
+      remount: () => sh(`umount "$3"; ${mount}`),
+    });
+  } finally {
+    sh('umount "$3" || true; umount -l "$1" || true');
+  }
+}
+
+test("a disk that fails while pg_dump writes, and works again at the end, is not believed", async () => {
+  const name = await cluster.createDatabase();
+  await cluster.psql(name, "CREATE TABLE t AS SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 60000) n");
+  await onFailingDisk(async (directory, disk) => {
+    const wrapper = join(temporaryDirectory(), "pg_dump");
+    const mended = `${wrapper}.mended`;
+    const pause = `head -c 30000000; while [ ! -e ${mended} ]; do sleep 0.05; done; cat`;
+    writeFileSync(wrapper, `#!/bin/sh\n${pgDump.path} "$@" | { ${pause}; }\n`);
+    chmodSync(wrapper, 0o755);
+    let ticks = 0;
+    const progress = () => (ticks += 1);
+    const taking = take(name, { directory }, { pgDump: { ...pgDump, path: wrapper }, progress }).catch(
+      (error) => error,
+    );
+    await until(() => sizeOfPartial(directory) >= 30_000_000 && disk.isFull());
+    const failedAt = ticks;
+    await until(() => ticks > failedAt + 2);
+    disk.mend();
+    writeFileSync(mended, "");
+    const taken: Backup | DeployError = await taking;
+    if (taken instanceof DeployError) {
+      expect(["BACKUP_NO_SPACE", "BACKUP_DIR_UNUSABLE"]).toContain(taken.code);
+      expect(readdirSync(directory)).toEqual([]);
+    } else {
+      // The disk was mended before anything was lost.
+      disk.remount();
+      expect((await verifyBackup(taken.path, { pgRestore, expected: taken.manifest })).format).toBe("plain");
+    }
   });
 });
 
