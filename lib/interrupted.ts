@@ -156,7 +156,7 @@ async function makePoint(
   { mark, rows }: MarkFile<MigrationRow>,
   backup: Backup,
 ): Promise<RecoveryPoint> {
-  const { sessions, transactionIds, restoreTransactions } = deploy;
+  const { sessions, transactionIds } = deploy;
   database.addSessions(sessions?.opened ?? 0);
   const isYounger = firstRows.some((id) => !rows.some((row) => row.id === id));
   const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
@@ -165,7 +165,7 @@ async function makePoint(
     backup,
     mark,
     restorePlan: chooseRestore({ ...mark.facts, swap }, { format: backup.manifest.format, restore: settings.restore }),
-    ownTransactionIds: [...transactionIds, ...restoreTransactions.map(({ id }) => id)],
+    ownTransactionIds: [...transactionIds],
     areSessionsCounted: sessions?.isExact === true && isYounger,
     childSessions: 0,
     confirmed: deploy.proven as MarkedEvidence | undefined,

@@ -115,10 +115,11 @@ async function prove(
   let reasons: readonly RestoreReason[] = [];
   for (const base of listBases(point)) {
     const own = () => ownWork(database, [session], point, base);
-    const { evidence, reasons: against } = await confirmProof(session, base, own);
+    const { evidence, reasons: against } = await confirmProof(session, base, database, own);
     point.proven = evidence;
     if (evidence?.durableTransactionId !== undefined) {
-      point.ownTransactionIds.push(evidence.durableTransactionId);
+      // The earlier ones have ended by then, and what a crash has lost of them is given out to others.
+      point.ownTransactionIds.splice(0, Infinity, evidence.durableTransactionId);
       point.journal.note({ step: "proven", evidence });
       return undefined;
     }

@@ -128,11 +128,25 @@ describe("the deploy that was killed", () => {
       claimedBackup: "backup_1",
       backup: undefined,
       sessions: { opened: 5, isExact: false },
-      transactionIds: ["700"],
+      transactionIds: ["700", "701"],
       script: { migration: "2_b", rowId: "r", concurrent },
       isRestoring: true,
       restoreTransactions: [{ id: "701", pid: 12, life: "l" }],
     });
+  });
+
+  test("goes by no id of before the last proof but the one that confirms it: others may have got it since", () => {
+    const restore = (id: string): JournalStep => ({
+      step: "restore-transaction",
+      transaction: { id, pid: 12, life: "l" },
+    });
+    const prove = (id: string): JournalStep => ({
+      step: "proven",
+      evidence: { snapshot: `${id}:${id}:`, durableTransactionId: id },
+    });
+    const lines = write("1", [begun(), prove("700"), restore("705"), prove("703"), restore("704")]);
+    expect(readUnfinished(lines, HISTORY)?.transactionIds).toEqual(["703", "704"]);
+    expect(readUnfinished(lines, HISTORY)?.restoreTransactions.map(({ id }) => id)).toEqual(["705", "704"]);
   });
 });
 

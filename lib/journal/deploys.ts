@@ -26,6 +26,7 @@ export interface JournaledDeploy extends JournalHistory {
   readonly isBackupReused: boolean;
   /** The database may have been changed. */
   readonly isMigrating: boolean;
+  /** Ids that may have committed since what was `proven`: those before it have ended, or a crash has lost them. */
   readonly transactionIds: readonly string[];
   readonly sessions: { readonly opened: number; readonly isExact: boolean } | undefined;
   /** The last one that ran outside of our transactions. */
@@ -118,12 +119,14 @@ function apply(deploy: Mutable<JournaledDeploy>, line: JournalLine): void {
       break;
     case "proven":
       deploy.proven = line.evidence;
+      deploy.transactionIds = [line.evidence.durableTransactionId].filter((id) => id !== undefined);
       break;
     case "restoring":
       deploy.isRestoring = true;
       break;
     case "restore-transaction":
       deploy.restoreTransactions = [...deploy.restoreTransactions, line.transaction];
+      deploy.transactionIds = [...deploy.transactionIds, line.transaction.id];
       break;
     case "fence-lowered":
       deploy.fenceTransactions = [...deploy.fenceTransactions, line.transactionId];

@@ -41,6 +41,8 @@ export interface JournalTransaction {
 /** Only whoever has written it reads more of it. */
 export interface JournalEvidence {
   readonly snapshot: string;
+  /** By which it was brought to the disk. */
+  readonly durableTransactionId?: string | undefined;
 }
 
 /** What the unfinished row of a migration can have left, when at most an index is left. */

@@ -118,16 +118,21 @@ export function makeCountersQuery(serverMajor: number): string {
 }
 
 /**
- * Stops at the first one that has committed. An id whose status the server has forgotten (NULL) may have.
+ * Stops at the first one that has committed. An id whose status the server has forgotten (NULL) may have, and where the
+ * durable one has not, the server's disk was put back to before it: then ids mean nothing.
  *
- * @param snapshot text of the mark's `pg_current_snapshot()`
+ * @param mark with the text of its `pg_current_snapshot()`
  * @param ownTransactionIds recorded by us before each COMMIT
  */
-export function makeTransactionsQuery(snapshot: string, ownTransactionIds: readonly string[]): string {
+export function makeTransactionsQuery(
+  { snapshot, durableTransactionId }: { readonly snapshot: string; readonly durableTransactionId?: string | undefined },
+  ownTransactionIds: readonly string[],
+): string {
   const own = ownTransactionIds.map((id) => BigInt(id).toString());
   const foreign = own.length === 0 ? "" : `WHERE id::text NOT IN (${own.map((id) => `'${id}'`).join(", ")})`;
   return `
-  SELECT coalesce((
+  SELECT CASE WHEN NOT coalesce(${durableTransactionId === undefined ? "true" : hasCommitted(durableTransactionId)}, false)
+    THEN 'unknown' ELSE coalesce((
     SELECT CASE WHEN status IS NULL THEN 'unknown' ELSE 'committed' END
     FROM (
       SELECT pg_xact_status(id) AS status FROM (
@@ -140,7 +145,13 @@ export function makeTransactionsQuery(snapshot: string, ownTransactionIds: reado
     ) AS statuses
     WHERE status IS NULL OR status = 'committed'
     LIMIT 1
-  ), 'none-committed') AS "transactions"`;
+  ), 'none-committed') END AS "transactions"`;
+}
+
+/** SQL: the server refuses to tell of one that it has not given out yet. */
+function hasCommitted(transactionId: string): string {
+  const id = `'${BigInt(transactionId)}'::xid8`;
+  return `CASE WHEN ${id} < pg_snapshot_xmax(pg_current_snapshot()) THEN pg_xact_status(${id}) = 'committed' END`;
 }
 
 /**

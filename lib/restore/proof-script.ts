@@ -48,7 +48,7 @@ ${listLifeChecks(mark).map(makeCheck).join("\n")}
 ${makeRestartedPart(mark)}
     RAISE EXCEPTION USING ERRCODE = '${NOT_PROVEN_STATE}', MESSAGE = array_to_json(reasons)::text;
   END IF;
-  SELECT x."transactions" INTO transactions FROM (${makeTransactionsQuery(mark.snapshot, options.transactionIds)}) AS x;
+  SELECT x."transactions" INTO transactions FROM (${makeTransactionsQuery(mark, options.transactionIds)}) AS x;
   IF transactions = 'none-committed' THEN RETURN; END IF;
   reasons := ARRAY['transactions-' || transactions]${listMarkReasons(mark)
     .map((reason) => ` || ${asText(reason)}`)
@@ -72,7 +72,7 @@ $proof$;`;
 /** Behind a crash only A can hold, and of our own transactions only the durable one is sure to be ours. */
 function makeRestartedPart(mark: MarkedEvidence): string {
   if (mark.durableTransactionId === undefined) return "";
-  return `    SELECT x."transactions" INTO transactions FROM (${makeTransactionsQuery(mark.snapshot, listDurableIds(mark))}) AS x;
+  return `    SELECT x."transactions" INTO transactions FROM (${makeTransactionsQuery(mark, listDurableIds(mark))}) AS x;
     IF transactions = 'none-committed' THEN RETURN; END IF;
     reasons := array_prepend('transactions-' || transactions, reasons);`;
 }

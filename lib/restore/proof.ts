@@ -10,6 +10,7 @@
  * more, those of transactions that were lost with it: so it must be the same one, and must not have been restarted since,
  * unless a later transaction of ours is known to be on the disk (`confirmation.ts`). Then no id that the snapshot knows is
  * given out again, every later COMMIT that was answered is still there, and of our own ids only that one is sure to be ours.
+ * (A disk of the server that was put back to before that transaction does not know it as committed: then ids mean nothing.)
  * `nextval` alone needs no id: a number that was handed out to nobody's row is not a write.
  *
  * **B, by presence.** Nobody else was connected at the mark, nobody is connected at the verdict, and the server's count
@@ -145,7 +146,7 @@ async function readTransactions(
   mark: MarkedEvidence,
   own: Pick<OwnWork, "transactionIds">,
 ): Promise<ForeignTransactions> {
-  const query = makeTransactionsQuery(mark.snapshot, own.transactionIds);
+  const query = makeTransactionsQuery(mark, own.transactionIds);
   return (await readRow<{ transactions: ForeignTransactions }>(session, query)).transactions;
 }
 

@@ -3,6 +3,7 @@
  * rows, and while the keys are built. Nobody else has written, and so it is restored, by the same deploy or by the next.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { openClient } from "../support/client.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import {
   expectContent,
@@ -148,6 +149,24 @@ test(
     expect(run.stderr).toContain("복원하는 동안 누군가 데이터베이스를 다시 열었거나 변경했습니다.");
     expect(await listDatabases(live)).toEqual(UNTOUCHED);
     await expectContent(live, live.failed);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "the deploy alone, and it restores in place: the next one does it again, though somebody is connected",
+  async () => {
+    const { live, running, pid } = await startUntil(IN_PLACE, 500, untilInPlace);
+    const idle = await openClient(cluster, live.database);
+    running.kill("SIGKILL");
+    await running.ended;
+    await cluster.psql("postgres", `SELECT pg_terminate_backend(${pid})`);
+    open(live, 500);
+    const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
+    await idle.end();
+    expectRestoredLater(next);
+    expect(next.stderr).toContain("✅ 백업에서 복원 완료");
+    await expectContent(live, live.before);
   },
   TIMEOUT_MS,
 );

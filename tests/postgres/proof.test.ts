@@ -6,9 +6,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Database } from "../../lib/postgres/database.ts";
 import { readFingerprint } from "../../lib/postgres/fingerprint.ts";
 import { ServerError, type Session } from "../../lib/postgres/session.ts";
+import { confirmProof } from "../../lib/restore/confirmation.ts";
 import { flushOwnSessions } from "../../lib/restore/evidence.ts";
 import { type Mark, takeMark } from "../../lib/restore/mark.ts";
-import { judgeProof, type Proof, readEvidence } from "../../lib/restore/proof.ts";
+import { judgeProof, type MarkedEvidence, type Proof, readEvidence } from "../../lib/restore/proof.ts";
 import { makeProofBlock, NOT_PROVEN_STATE } from "../../lib/restore/proof-script.ts";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { type Cluster, startCluster } from "../support/cluster.ts";
@@ -476,3 +477,25 @@ function startReplication(name: string) {
     stderr: "ignore",
   });
 }
+
+test(
+  "what was confirmed by A counts our sessions too, though nobody knew how many there had been before",
+  async () => {
+    const { database, session, mark, name } = await begin();
+    const own = (sessionsOpened: number | undefined) => ({ transactionIds: [], sessions: [session], sessionsOpened });
+    const confirmed = await confirmProof(session, mark, database, () => own(undefined));
+    const evidence = confirmed.evidence as MarkedEvidence;
+    const verdict = async () => {
+      const work = own(database.sessionsOpened);
+      return judgeProof(evidence, await readEvidence(session, evidence, work), work);
+    };
+    expect(confirmed.proven).toBe("A");
+    expect(await verdict()).toEqual({ proven: "B", reasons: ["transactions-committed"] });
+    for (let number = 0; number < database.sessionsOpened; number += 1) {
+      await cluster.psql(name, "INSERT INTO kept VALUES ('stranger')");
+    }
+    expect((await verdict()).reasons).toEqual(["transactions-committed", "sessions-uncounted"]);
+    await session.close();
+  },
+  DEADLINE_MS,
+);

@@ -8,7 +8,11 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, cpSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DeployError } from "../../lib/errors.ts";
+import { openJournal } from "../../lib/journal/store.ts";
+import type { OperationContext } from "../../lib/operations.ts";
 import type { Session } from "../../lib/postgres/session.ts";
+import { proveAlone } from "../../lib/recovery.ts";
+import type { RecoveryPoint } from "../../lib/recovery-point.ts";
 import type { MarkedEvidence, ProofReason } from "../../lib/restore/proof.ts";
 import { type Cluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
 import { expectRestored, expectUntouched, type FailedDeploy, failDeploy, findPsql } from "../support/failed-deploy.ts";
@@ -19,6 +23,7 @@ import { startTcpProxy } from "../support/tcp-proxy.ts";
 const DEADLINE_MS = 180_000;
 const DURING = { during: "test", deadlineMs: 60_000 };
 const ROWS = 200;
+const CURRENT_ID = "SELECT pg_current_xact_id()";
 const PLACES = { "a tenth": 20, half: 100, "nine tenths": 180, "the keys": 999 } as const;
 type Place = keyof typeof PLACES;
 
@@ -57,8 +62,14 @@ interface Failed extends FailedDeploy {
 
 const DAMAGE = "ALTER TABLE app.gated DROP COLUMN note; DELETE FROM app.parts; CREATE TABLE app.added(a int)";
 
-async function fail(name: string, format: "plain" | "custom", on: Cluster = cluster): Promise<Failed> {
+async function fail(
+  name: string,
+  format: "plain" | "custom",
+  on: Cluster = cluster,
+  beforeProof = async () => {},
+): Promise<Failed> {
   const deploy = await failDeploy(on, name, { format, damage: [DAMAGE] });
+  await beforeProof();
   return { ...deploy, base: await deploy.confirm() };
 }
 
@@ -175,7 +186,11 @@ describe("what others write around a crash is never lost", () => {
     await until("the server has ended", () => cluster.pid === undefined);
     await cluster.start();
   };
-  const write = async ({ name }: Failed) => await cluster.psql(name, "CREATE TABLE app.notes(a int)");
+  /** It comes to nothing. */
+  const spendId = async () => Number(await cluster.psql("postgres", `BEGIN; ${CURRENT_ID}; ROLLBACK`));
+  const write = async ({ name }: Failed) => await cluster.psql(name, "CREATE TABLE app.notes(a int)", "app_owner");
+  const readWritten = async ({ name }: Failed) =>
+    Number(await cluster.psql(name, "SELECT xmin FROM pg_class WHERE oid = 'app.notes'::regclass"));
 
   test.each(["before", "after"] as const)(
     "%s it",
@@ -200,14 +215,88 @@ describe("what others write around a crash is never lost", () => {
       deploy.transactionIds.push(lost?.id ?? "");
       await crash();
       await write(deploy);
-      const written = `SELECT xmin FROM pg_class WHERE oid = 'app.notes'::regclass`;
-      expect(await cluster.psql(deploy.name, written)).toBe(lost?.id ?? "");
+      expect(await readWritten(deploy)).toBe(Number(lost?.id));
       await expectNotProven(deploy, deploy.base, "transactions-committed");
       expect(await cluster.psql(deploy.name, "SELECT count(*) FROM app.notes")).toBe("0");
     },
     DEADLINE_MS,
   );
+
+  test(
+    "under the id of a transaction of ours that was lost, when it was proven anew behind the crash",
+    async () => {
+      const deploy = await fail(await createGated(), "plain");
+      const elsewhere = openDatabase(cluster, "postgres");
+      const others = await Promise.all(Array.from({ length: 30 }, async () => await elsewhere.open("stranger")));
+      for (const other of others) await other.script("BEGIN; SELECT pg_current_xact_id()", DURING);
+      await deploy.session.script("BEGIN; SELECT pg_current_xact_id()", DURING);
+      const [lost] = await deploy.session.query<{ id: string }>(`SELECT pg_current_xact_id()::text AS "id"`, DURING);
+      deploy.transactionIds.push(lost?.id ?? "");
+      await crash();
+      for (const other of others) await other.close();
+      const { proven } = await proveAgain(deploy);
+      while ((await spendId()) < Number(lost?.id) - 1);
+      await write(deploy);
+      expect(await readWritten(deploy)).toBe(Number(lost?.id));
+      await expectNotProven(deploy, proven as MarkedEvidence, "transactions-committed");
+      expect(await cluster.psql(deploy.name, "SELECT count(*) FROM app.notes")).toBe("0");
+    },
+    DEADLINE_MS,
+  );
+
+  test.each([
+    ["before the id by which it was confirmed", 3, "transactions-unknown"],
+    ["under the id by which it was confirmed", 0, "transactions-committed"],
+  ] as const)(
+    "where an operator has put the disk of the server back: %s",
+    async (_, ids, reason) => {
+      const name = await createGated();
+      const data = join(cluster.directory, "data");
+      const copy = join(temporaryDirectory(), "data");
+      const deploy = await fail(name, "plain", cluster, async () => {
+        await cluster.psql("postgres", "CHECKPOINT");
+        spawnSync("cp", ["-a", data, copy]);
+        for (let spent = 0; spent < ids; spent += 1) await spendId();
+      });
+      await deploy.session.close();
+      process.kill(cluster.pid ?? 0, "SIGKILL");
+      await until("the server has ended", () => cluster.pid === undefined);
+      spawnSync("sh", ["-c", `rm -rf ${data} && cp -a ${copy} ${data} && rm ${data}/postmaster.pid`]);
+      await cluster.start();
+      await write(deploy);
+      const confirmed = Number(deploy.base.durableTransactionId);
+      let last = await readWritten(deploy);
+      while (ids === 0 && last < confirmed) last = Number(await cluster.psql("postgres", CURRENT_ID));
+      await expectNotProven(deploy, deploy.base, reason);
+      expect(await cluster.psql(deploy.name, "SELECT count(*) FROM app.notes")).toBe("0");
+    },
+    DEADLINE_MS,
+  );
 });
+
+/** As a deploy does that goes on after a crash, or after another one that was killed. */
+async function proveAgain(deploy: Failed): Promise<RecoveryPoint> {
+  const { backup, mark, plan, name, database, transactionIds, base } = deploy;
+  const owner = { systemIdentifier: mark.place.systemIdentifier, database: name };
+  const point: RecoveryPoint = {
+    journal: openJournal(dirname(backup.path), owner, "deploy", () => new Date()),
+    backup,
+    mark,
+    restorePlan: plan,
+    ownTransactionIds: transactionIds,
+    areSessionsCounted: false,
+    childSessions: 0,
+    confirmed: base,
+    proven: undefined,
+  };
+  const session = await database.open("deploy");
+  await proveAlone(database, session, point, {
+    settings: { restore: "auto" },
+    tell: () => {},
+  } as unknown as OperationContext);
+  await session.close();
+  return point;
+}
 
 test.each(everywhere)(
   "the connection is lost, at %s (%s)",

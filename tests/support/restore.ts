@@ -261,7 +261,7 @@ export async function beginDeploy(cluster: Cluster, name: string, options: Deplo
     migrate: (sql) => migrate(session, sql, isRecorded ? transactionIds : []),
     prove: async () => judgeProof(mark, await readEvidence(session, mark, own()), own()),
     confirm: async () => {
-      const { evidence, reasons } = await confirmProof(session, mark, own);
+      const { evidence, reasons } = await confirmProof(session, mark, database, own);
       if (evidence?.durableTransactionId === undefined) throw new Error(`not proven: ${reasons}`);
       transactionIds.push(evidence.durableTransactionId);
       return evidence;
