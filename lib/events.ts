@@ -78,8 +78,16 @@ export type Event =
       /** Migrations that were applied when it was taken, and the last of them; undefined where that is not known. */
       readonly history: { readonly applied: number; readonly last: string | null } | undefined;
     }
-  /** A rung has failed and left everything as it was: the next one is tried. */
-  | { readonly kind: "rung-failed"; readonly rung: Rung; readonly error: AnyDeployError; readonly next: Rung }
+  /**
+   * A rung has failed and left everything as it was: the next one is tried. Without a next one it was a swap whose deploy
+   * was killed, which can't be gone on with and is undone.
+   */
+  | {
+      readonly kind: "rung-failed";
+      readonly rung: Rung;
+      readonly error: AnyDeployError;
+      readonly next: Rung | undefined;
+    }
   /** What a swap has replaced, and the command that removes it. */
   | {
       readonly kind: "failed-database-kept";

@@ -192,7 +192,7 @@ export const en: Messages = {
       return [
         detail(`Failed (${en.rungs[rung]}): ${words.summary}`),
         ...details((words.details ?? []).map((line) => `  ${line}`)),
-        detail(`The database is as it was. Next: ${en.rungs[next]}`),
+        ...(next === undefined ? [] : [detail(`The database is as it was. Next: ${en.rungs[next]}`)]),
       ];
     },
     "restore-chosen": ({ database, how, path, createdAt, sizeBytes, otherDatabase, history }) => [

@@ -177,7 +177,9 @@ export const ko: Messages = {
       return [
         detail(`${ko.rungs[rung]} 실패: ${words.summary}`),
         ...details((words.details ?? []).map((line) => `  ${line}`)),
-        detail(`데이터베이스는 그대로입니다. 다음 방법을 시도합니다: ${ko.rungs[next]}`),
+        ...(next === undefined
+          ? []
+          : [detail(`데이터베이스는 그대로입니다. 다음 방법을 시도합니다: ${ko.rungs[next]}`)]),
       ];
     },
     "restore-chosen": ({ database, how, path, createdAt, sizeBytes, otherDatabase, history }) => [

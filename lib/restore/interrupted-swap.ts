@@ -15,6 +15,7 @@ import { ServerError, type Session } from "../postgres/session.ts";
 import type { Trace } from "../postgres/swap-trace.ts";
 import { findTool } from "../postgres/tools.ts";
 import { pause } from "../system/pause.ts";
+import { PLACE_QUERY, type Place, readRow } from "./evidence.ts";
 import { expectGrowth } from "./growth.ts";
 import { readMarkFile } from "./mark-file.ts";
 import {
@@ -134,7 +135,7 @@ async function resume(
   { scratch, failed, backup: id }: Extract<Trace, { swap: "started" }>,
   { backupDirectory, maintenanceDatabase, tell }: InterruptedOptions,
 ): Promise<boolean> {
-  const found = backupDirectory === undefined ? undefined : await findResumable(backupDirectory, id);
+  const found = backupDirectory === undefined ? undefined : await findResumable(session, live, backupDirectory, id);
   if (found === undefined) return false;
   const { resumeSwap } = await import("./swap.ts");
   const { databaseSizeBytes, serverVersionNumber } = found.mark.facts;
@@ -156,15 +157,23 @@ async function resume(
     return true;
   } catch (error) {
     if (!isDeployError(error) || error.code === "SWAP_UNFINISHED") throw error;
-    tell({ kind: "rung-failed", rung: "swap", error, next: "swap" });
+    tell({ kind: "rung-failed", rung: "swap", error, next: undefined });
     return false;
   }
 }
 
-async function findResumable(directory: string, id: string) {
+/** Of this very database: an id is a time, and in another folder a backup of another database can have it. */
+async function findResumable(session: Session, live: DatabaseRow, directory: string, id: string) {
   const backup = await readBackup(directory, id);
   const mark = (await readMarkFile(directory, id))?.mark;
-  return backup?.state === "present" && mark !== undefined ? { backup, mark } : undefined;
+  if (backup?.state !== "present" || mark === undefined) return undefined;
+  const { systemIdentifier } = await readRow<Place>(session, PLACE_QUERY);
+  const isOurs =
+    backup.manifest.systemIdentifier === systemIdentifier &&
+    mark.place.systemIdentifier === systemIdentifier &&
+    mark.place.databaseOid === live.oid &&
+    backup.manifest.database === live.name;
+  return isOurs ? { backup, mark } : undefined;
 }
 
 async function withObserver(

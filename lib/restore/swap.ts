@@ -297,7 +297,11 @@ async function recoverFrom(cause: unknown, swap: Swap, session: Session): Promis
       break;
     } catch (second) {
       // A session that a crash has ended may not know it yet.
-      if (!maintenance.isOpen && performance.now() < deadline) continue;
+      if (!maintenance.isOpen && performance.now() < deadline) {
+        // Where too many are let in before us, it is refused at once.
+        await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+        continue;
+      }
       const reason = describe(second);
       throw new DeployError("SWAP_UNFINISHED", { database: swap.live, isAtWork: false, reason }, { cause });
     } finally {

@@ -3,6 +3,8 @@
  * rows, and while the keys are built. Nobody else has written, and so it is restored, by the same deploy or by the next.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { openClient } from "../support/client.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import {
@@ -170,6 +172,40 @@ test(
   },
   TIMEOUT_MS,
 );
+
+test(
+  "the deploy that swaps, and the next one has another folder, with a backup of that name of another database",
+  async () => {
+    const { live, running } = await startUntil(APP, 500, untilAtGate);
+    running.kill("SIGKILL");
+    await running.ended;
+    open(live, 500);
+    const other = await makeLive(cluster);
+    await cluster.psql(other.database, "INSERT INTO big VALUES (5000, 'of the other one')");
+    const made = await runDeploy(other.project, { url: other.url, args: APP });
+    expectRestored(made);
+    const [name] = readdirSync(live.project.backupDirectory).filter((file) => /^backup_.*\d\.json$/.test(file));
+    renameBackup(other.project.backupDirectory, name?.replace(".json", "") ?? "");
+    const environment = { BACKUP_DIR: other.project.backupDirectory };
+    const next = await runDeploy(live.project, { url: live.url, args: APP, environment });
+    expect(next.exitCode, next.stderr).toBe(3);
+    expect(next.stderr).toContain("중단된 복원을 취소했습니다.");
+    await expectContent(live, live.failed);
+  },
+  TIMEOUT_MS,
+);
+
+/** As if it had been taken in that second. */
+function renameBackup(directory: string, id: string): void {
+  const names = readdirSync(directory).filter((name) => name.startsWith("backup_"));
+  const last = names.toSorted().at(-1)?.split(".")[0] ?? "";
+  for (const name of names.filter((file) => file.startsWith(last))) {
+    const path = join(directory, name.replace(last, id));
+    renameSync(join(directory, name), path);
+    if (!name.endsWith(".json")) continue;
+    writeFileSync(path, readFileSync(path, "utf8").replaceAll(last, id));
+  }
+}
 
 test(
   "the server under a restore in place, and somebody writes before it is done again: every write is kept",

@@ -232,6 +232,12 @@ export const EVENTS: Omit<EventSamples, "migration-failed"> = {
       error: new DeployError("LOCK_NOT_ACQUIRED", { holder: undefined, waitedMs: 0 }),
       next: "in-place",
     },
+    {
+      kind: "rung-failed",
+      rung: "swap",
+      error: new DeployError("RESTORE_FAILED", { tool: VALUE, exitCode: 1, output: VALUE }),
+      next: undefined,
+    },
   ],
   "restore-chosen": (["swap", "in-place", "aside"] as const).flatMap((how) => {
     const choice = { database: VALUE, how, path: VALUE, createdAt: VALUE, sizeBytes: 12_345_678 };
