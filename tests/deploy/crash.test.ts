@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openClient } from "../support/client.ts";
-import { type Cluster, startCluster } from "../support/cluster.ts";
+import { type Cluster, crash, startCluster } from "../support/cluster.ts";
 import {
   expectContent,
   type Live,
@@ -44,13 +44,6 @@ async function untilInPlace({ database }: Live, running: RunningDeploy): Promise
     return pid !== "";
   });
   return pid;
-}
-
-async function crash(): Promise<void> {
-  process.kill(cluster.pid ?? 0, "SIGKILL");
-  await until("the server is gone", () => cluster.pid === undefined);
-  // Its children end when they notice, and until then a new one is refused.
-  await cluster.start();
 }
 
 async function startUntil(
@@ -97,7 +90,7 @@ describe.each(PLACES)("at %d", (place) => {
       const { live, running } = await startUntil(APP, place, untilAtGate);
       running.kill("SIGKILL");
       await running.ended;
-      await crash();
+      await crash(cluster);
       open(live, place);
       const next = await runDeploy(live.project, { url: live.url, args: APP });
       expectRestoredLater(next);
@@ -113,7 +106,7 @@ describe.each(PLACES)("at %d", (place) => {
     async () => {
       const { live, running } = await startUntil(IN_PLACE, place, untilInPlace);
       open(live, place);
-      await crash();
+      await crash(cluster);
       expectRestored(await running.ended);
       expect(await listDatabases(live)).toEqual(UNTOUCHED);
       await expectContent(live, live.before);
@@ -127,7 +120,7 @@ describe.each(PLACES)("at %d", (place) => {
       const { live, running } = await startUntil(IN_PLACE, place, untilInPlace);
       running.kill("SIGKILL");
       await running.ended;
-      await crash();
+      await crash(cluster);
       open(live, place);
       const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
       expectRestoredLater(next);
@@ -213,7 +206,7 @@ test(
     const { live, running } = await startUntil(IN_PLACE, 500, untilInPlace);
     running.kill("SIGKILL");
     await running.ended;
-    await crash();
+    await crash(cluster);
     open(live, 500);
     await cluster.psql(live.database, "CREATE TABLE notes (n int)");
     const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });

@@ -14,7 +14,7 @@ import type { Session } from "../../lib/postgres/session.ts";
 import { proveAlone } from "../../lib/recovery.ts";
 import type { RecoveryPoint } from "../../lib/recovery-point.ts";
 import type { MarkedEvidence, ProofReason } from "../../lib/restore/proof.ts";
-import { type Cluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { type Cluster, crash, startCluster, temporaryDirectory } from "../support/cluster.ts";
 import { expectRestored, expectUntouched, type FailedDeploy, failDeploy, findPsql } from "../support/failed-deploy.ts";
 import { until } from "../support/project.ts";
 import { createRoles, type Deploy, openDatabase } from "../support/restore.ts";
@@ -164,10 +164,7 @@ describe("killed", () => {
     async (place, format) => {
       const deploy = await fail(await createGated(), format);
       const error = await restoreUntil(deploy, place, async () => {
-        process.kill(cluster.pid ?? 0, "SIGKILL");
-        await until("the server has ended", () => cluster.pid === undefined);
-        // Its children end when they notice, and until then the new one is refused.
-        await cluster.start();
+        await crash(cluster);
       });
       expect(error.code).toBe("RESTORE_FAILED");
       await expectUntouched(deploy);
@@ -181,11 +178,6 @@ describe("killed", () => {
 
 /** Since the last COMMIT that is on the disk. The rows are in tables that the restore does not lock, or come behind it. */
 describe("what others write around a crash is never lost", () => {
-  const crash = async () => {
-    process.kill(cluster.pid ?? 0, "SIGKILL");
-    await until("the server has ended", () => cluster.pid === undefined);
-    await cluster.start();
-  };
   /** It comes to nothing. */
   const spendId = async () => Number(await cluster.psql("postgres", `BEGIN; ${CURRENT_ID}; ROLLBACK`));
   const write = async ({ name }: Failed) => await cluster.psql(name, "CREATE TABLE app.notes(a int)", "app_owner");
@@ -198,7 +190,7 @@ describe("what others write around a crash is never lost", () => {
       const deploy = await fail(await createGated(), "plain");
       if (when === "before") await write(deploy);
       await deploy.session.close();
-      await crash();
+      await crash(cluster);
       if (when === "after") await write(deploy);
       await expectNotProven(deploy, deploy.base, "transactions-committed");
       expect(await cluster.psql(deploy.name, "SELECT count(*) FROM app.notes")).toBe("0");
@@ -213,7 +205,7 @@ describe("what others write around a crash is never lost", () => {
       await deploy.session.script("BEGIN; SELECT pg_current_xact_id()", DURING);
       const [lost] = await deploy.session.query<{ id: string }>(`SELECT pg_current_xact_id()::text AS "id"`, DURING);
       deploy.transactionIds.push(lost?.id ?? "");
-      await crash();
+      await crash(cluster);
       await write(deploy);
       expect(await readWritten(deploy)).toBe(Number(lost?.id));
       await expectNotProven(deploy, deploy.base, "transactions-committed");
@@ -232,7 +224,7 @@ describe("what others write around a crash is never lost", () => {
       await deploy.session.script("BEGIN; SELECT pg_current_xact_id()", DURING);
       const [lost] = await deploy.session.query<{ id: string }>(`SELECT pg_current_xact_id()::text AS "id"`, DURING);
       deploy.transactionIds.push(lost?.id ?? "");
-      await crash();
+      await crash(cluster);
       for (const other of others) await other.close();
       const { proven } = await proveAgain(deploy);
       while ((await spendId()) < Number(lost?.id) - 1);
@@ -259,10 +251,9 @@ describe("what others write around a crash is never lost", () => {
         for (let spent = 0; spent < ids; spent += 1) await spendId();
       });
       await deploy.session.close();
-      process.kill(cluster.pid ?? 0, "SIGKILL");
-      await until("the server has ended", () => cluster.pid === undefined);
-      spawnSync("sh", ["-c", `rm -rf ${data} && cp -a ${copy} ${data} && rm ${data}/postmaster.pid`]);
-      await cluster.start();
+      await crash(cluster, () => {
+        spawnSync("sh", ["-c", `rm -rf ${data} && cp -a ${copy} ${data} && rm ${data}/postmaster.pid`]);
+      });
       await write(deploy);
       const confirmed = Number(deploy.base.durableTransactionId);
       let last = await readWritten(deploy);

@@ -20,3 +20,24 @@ export async function sharedCluster(): Promise<Cluster> {
   holder[SHARED_KEY] ??= startCluster({ settings: { max_connections: "500" } });
   return await holder[SHARED_KEY];
 }
+
+const CHILDREN_DEADLINE_MS = 60_000;
+const POLL_MS = 50;
+
+/** Kills the server as a power cut would, and starts it again. @param meanwhile what happens to its disk */
+export async function crash(cluster: Cluster, meanwhile: () => void = () => {}): Promise<void> {
+  process.kill(cluster.pid ?? 0, "SIGKILL");
+  const pause = async () => await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  while (cluster.pid !== undefined) await pause();
+  meanwhile();
+  const deadline = performance.now() + CHILDREN_DEADLINE_MS;
+  for (;;) {
+    try {
+      return await cluster.start();
+    } catch (error) {
+      // Its children end when they notice, and until then a new one is refused.
+      if (performance.now() > deadline || !String(error).includes("shared memory block")) throw error;
+      await pause();
+    }
+  }
+}
