@@ -42,13 +42,15 @@ export async function openBeside(database: Pick<Database, "target">, preferred: 
   return await openMaintenance(database, "wait", preferred, LINGERING_DATABASES).catch(() => undefined);
 }
 
-/** No timeout of the role ends it, and the server notices soon when we die. */
+/** No timeout of the role ends it, the server notices soon when we die, and what it says is committed is on the disk. */
 async function openPrepared(beside: Database, purpose: string): Promise<Session> {
   const session = await beside.open(purpose, { isMigrating: true });
   try {
     await session.query(
       `SELECT pg_catalog.set_config('search_path', '', false),
-         pg_catalog.set_config('default_transaction_read_only', 'off', false)`,
+         pg_catalog.set_config('default_transaction_read_only', 'off', false),
+         CASE pg_catalog.current_setting('synchronous_commit') WHEN 'off'
+           THEN pg_catalog.set_config('synchronous_commit', 'local', false) END`,
       { during: "set up the session beside the database", deadlineMs: DEADLINE_MS },
     );
     return session;

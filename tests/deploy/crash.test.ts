@@ -188,6 +188,21 @@ test(
   TIMEOUT_MS,
 );
 
+test(
+  "the server, right behind a swap, where COMMITs are told before they are on the disk: what was told is there",
+  async () => {
+    const settings = { autovacuum: "off", synchronous_commit: "off", wal_writer_delay: "10s" };
+    const lazy = await startCluster({ settings, fsync: true });
+    const live = await makeLive(lazy);
+    expectRestored(await runDeploy(live.project, { url: live.url, args: APP }));
+    await crash(lazy);
+    expect(await listDatabases(live)).toEqual(SWAPPED);
+    await expectContent(live, live.before);
+    await lazy.remove();
+  },
+  TIMEOUT_MS,
+);
+
 /** As if it had been taken in that second. */
 function renameBackup(directory: string, id: string): void {
   const names = readdirSync(directory).filter((name) => name.startsWith("backup_"));
