@@ -4,9 +4,9 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { openClient } from "../support/client.ts";
-import { type Cluster, sharedCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
-import { makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
+import { deployFirst, type Live } from "../support/live.ts";
+import { runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectNoLeak } from "../support/refusal.ts";
 
 setDefaultTimeout(300_000);
@@ -19,23 +19,8 @@ const PENDING = {
   "4_orders": "CREATE TABLE orders (id int);\n",
 };
 
-interface Live {
-  readonly cluster: Cluster;
-  readonly database: string;
-  readonly url: string;
-  readonly project: Project;
-  readonly before: string;
-}
-
 async function makeLive(): Promise<Live> {
-  const cluster = await sharedCluster();
-  const database = await cluster.createDatabase();
-  const url = cluster.url(database);
-  const project = makeProject(BASE);
-  const first = await runDeploy(project, { url });
-  expect(first.exitCode, first.stderr).toBe(0);
-  for (const [name, sql] of Object.entries(PENDING)) project.add(name, sql);
-  return { cluster, database, url, project, before: dumpDatabase(cluster, database) };
+  return await deployFirst(BASE, PENDING);
 }
 
 async function readRows({ cluster, database }: Live): Promise<string> {

@@ -8,10 +8,11 @@ import { join } from "node:path";
 import { listDeploys } from "../../lib/journal/deploys.ts";
 import { type JournalLine, parseLines } from "../../lib/journal/lines.ts";
 import { openClient } from "../support/client.ts";
-import { type Cluster, startCluster } from "../support/cluster.ts";
+import { startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
 import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
-import { type DeployRun, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
+import { deployFirst, type Live, untilNoneOfOurs } from "../support/live.ts";
+import { type DeployRun, makeProject, runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectStarted } from "../support/refusal.ts";
 
 setDefaultTimeout(300_000);
@@ -22,12 +23,7 @@ const BASE = {
     CREATE TABLE plain (id int);`,
 };
 
-interface Live {
-  readonly cluster: Cluster;
-  readonly database: string;
-  readonly url: string;
-  readonly project: Project;
-  readonly before: string;
+interface Killed extends Live {
   /** Creating it lets the scripts through that wait for it. */
   readonly flag: string;
 }
@@ -36,18 +32,12 @@ interface Live {
 async function makeLive(
   pending: (flag: string) => Readonly<Record<string, string>>,
   options: { readonly base?: Readonly<Record<string, string>>; readonly owner?: string } = {},
-): Promise<Live> {
+): Promise<Killed> {
   const { base = BASE, owner } = options;
   const cluster = await startCluster();
   if (owner !== undefined) await cluster.psql("postgres", `CREATE ROLE ${owner} LOGIN`);
-  const database = await cluster.createDatabase(owner === undefined ? {} : { owner });
-  const url = cluster.url(database, owner === undefined ? {} : { user: owner });
-  const project = makeProject(base);
-  const first = await runDeploy(project, { url });
-  expect(first.exitCode, first.stderr).toBe(0);
   const flag = makeFlagPath(cluster);
-  for (const [name, sql] of Object.entries(pending(flag))) project.add(name, sql);
-  return { cluster, database, url, project, before: dumpDatabase(cluster, database), flag };
+  return { ...(await deployFirst(base, pending(flag), { on: cluster, owner })), flag };
 }
 
 /** Kills a deploy while it waits at the gate, and waits until the server has noticed. */
@@ -67,11 +57,6 @@ async function untilWatched(live: Live): Promise<void> {
     const lines = readLines(live);
     return lines.filter(({ deploy, step }) => deploy === lines.at(-1)?.deploy && step === "sessions").length > 1;
   });
-}
-
-async function untilNoneOfOurs({ cluster, database }: Live): Promise<void> {
-  const ours = `SELECT pid FROM pg_stat_activity WHERE datname = '${database}' AND application_name LIKE 'prisma-safe-deploy%'`;
-  await until("no backend of ours is left", async () => (await cluster.psql("postgres", ours)) === "");
 }
 
 async function readRows({ cluster, database }: Live): Promise<string> {

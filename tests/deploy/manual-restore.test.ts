@@ -3,9 +3,10 @@
  * touched, unless that was accepted. What is one transaction, and a lone CONCURRENTLY, leave nothing half and go on.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { type Cluster, sharedCluster } from "../support/cluster.ts";
+import { sharedCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
-import { makeProject, type Project, runDeploy } from "../support/project.ts";
+import type { Live } from "../support/live.ts";
+import { makeProject, runDeploy } from "../support/project.ts";
 import { APP, expectRefused, expectStarted } from "../support/refusal.ts";
 
 setDefaultTimeout(300_000);
@@ -13,14 +14,6 @@ setDefaultTimeout(300_000);
 /** Its first half is committed when its second one runs. */
 const HALF = { "2_half": "CREATE TABLE half (id int);\nCOMMIT;\nALTER TABLE half ADD b int;\n" };
 const FAILING = { "2_half": "CREATE TABLE half (id int);\nCOMMIT;\nSELECT 1/0;\n" };
-
-interface Live {
-  readonly cluster: Cluster;
-  readonly database: string;
-  readonly url: string;
-  readonly project: Project;
-  readonly before: string;
-}
 
 /** Deployed by a role that may make tables, but owns neither the database nor the table of somebody else. */
 async function makeLive(pending: Readonly<Record<string, string>>): Promise<Live> {

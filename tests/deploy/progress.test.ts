@@ -5,10 +5,11 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { openClient } from "../support/client.ts";
-import { type Cluster, sharedCluster } from "../support/cluster.ts";
+import { sharedCluster } from "../support/cluster.ts";
 import { closeGate, WAIT_AT_GATE } from "../support/gate.ts";
+import { deployFirst, type Live } from "../support/live.ts";
 import { preparePrismaProject, skipsPrisma, writeMigrations } from "../support/prisma-cli.ts";
-import { DEPLOY_SCRIPT, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
+import { DEPLOY_SCRIPT, runDeploy, startDeploy, until } from "../support/project.ts";
 
 setDefaultTimeout(300_000);
 
@@ -24,23 +25,8 @@ const WITH_WRAP = "\u001B[?7h";
 const BASE = { "1_users": "CREATE TABLE users (id int PRIMARY KEY, name text);\nINSERT INTO users VALUES (1, 'a');\n" };
 const EMAIL = { "2_email": "ALTER TABLE users ADD email text;\n" };
 
-interface Live {
-  readonly cluster: Cluster;
-  readonly database: string;
-  readonly url: string;
-  readonly project: Project;
-}
-
-/** A database with one migration, and the next ones to be deployed. */
-async function makeLive(migrations: Readonly<Record<string, string>>): Promise<Live> {
-  const cluster = await sharedCluster();
-  const database = await cluster.createDatabase();
-  const url = cluster.url(database);
-  const project = makeProject(BASE);
-  const first = await runDeploy(project, { url });
-  expect(first.exitCode, first.stderr).toBe(0);
-  for (const [name, sql] of Object.entries(migrations)) project.add(name, sql);
-  return { cluster, database, url, project };
+async function makeLive(pending: Readonly<Record<string, string>>): Promise<Live> {
+  return await deployFirst(BASE, pending);
 }
 
 test("a long reader: the migration tries again and names it, and nobody queues behind it for long", async () => {

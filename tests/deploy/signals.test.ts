@@ -2,10 +2,11 @@
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { type Client, openClient } from "../support/client.ts";
-import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
+import { startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
 import { closeGate, WAIT_AT_GATE } from "../support/gate.ts";
-import { type DeployRun, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
+import { deployFirst, type Live, readOurs, untilNoneOfOurs } from "../support/live.ts";
+import { type DeployRun, makeProject, runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectNoLeak, expectRefused, expectStarted } from "../support/refusal.ts";
 
 const TIMEOUT_MS = 300_000;
@@ -21,37 +22,8 @@ const SIGNALS = [
   { signal: "SIGINT", exitCode: 130 },
 ] as const;
 
-interface Live {
-  readonly cluster: Cluster;
-  readonly database: string;
-  readonly url: string;
-  readonly project: Project;
-  readonly before: string;
-}
-
-/** A database with one migration applied, and others to apply. */
 async function makeLive(pending: Readonly<Record<string, string>>): Promise<Live> {
-  const cluster = await sharedCluster();
-  const database = await cluster.createDatabase();
-  const url = cluster.url(database);
-  const project = makeProject({ "1_users": `${USERS}CREATE TABLE plain (id int);\n` });
-  expect((await runDeploy(project, { url })).exitCode).toBe(0);
-  for (const [name, sql] of Object.entries(pending)) project.add(name, sql);
-  return { cluster, database, url, project, before: dumpDatabase(cluster, database) };
-}
-
-/** Seen from another database, so that a look is no client of this one. */
-async function readOurs({ cluster, database }: Live, condition = "true"): Promise<string> {
-  return await cluster.psql(
-    "postgres",
-    `SELECT pid FROM pg_stat_activity
-     WHERE datname = '${database}' AND application_name LIKE 'prisma-safe-deploy%' AND ${condition}`,
-  );
-}
-
-/** A backend notices the end of its client within seconds, whatever it is doing. */
-async function untilNoneOfOurs(live: Live): Promise<void> {
-  await until("no backend of ours is left", async () => (await readOurs(live)) === "");
+  return await deployFirst({ "1_users": `${USERS}CREATE TABLE plain (id int);\n` }, pending);
 }
 
 async function readRows({ cluster, database }: Live): Promise<string> {

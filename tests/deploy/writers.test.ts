@@ -11,7 +11,8 @@ import { openClient } from "../support/client.ts";
 import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
 import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
-import { type DeployRun, makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
+import { deployFirst, type Live } from "../support/live.ts";
+import { type DeployRun, makeProject, runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectNoLeak, expectStarted } from "../support/refusal.ts";
 
 const TIMEOUT_MS = 300_000;
@@ -40,23 +41,8 @@ function makeHalf(atGate = ""): string {
     SELECT 1 / (SELECT count(*) - 1 FROM half);\n`;
 }
 
-interface Live {
-  readonly cluster: Cluster;
-  readonly database: string;
-  readonly url: string;
-  readonly project: Project;
-  readonly before: string;
-}
-
-async function makeLive(migrations: Readonly<Record<string, string>>, owner?: string): Promise<Live> {
-  const cluster = await sharedCluster();
-  const database = await cluster.createDatabase(owner === undefined ? {} : { owner });
-  const url = cluster.url(database, owner === undefined ? {} : { user: owner });
-  const project = makeProject(BASE);
-  const first = await runDeploy(project, { url });
-  expect(first.exitCode, first.stderr).toBe(0);
-  for (const [name, sql] of Object.entries(migrations)) project.add(name, sql);
-  return { cluster, database, url, project, before: dumpDatabase(cluster, database) };
+async function makeLive(pending: Readonly<Record<string, string>>, owner?: string): Promise<Live> {
+  return await deployFirst(BASE, pending, { owner });
 }
 
 /** The lines that the specification fixes; ours stand indented between them. */
