@@ -37,7 +37,8 @@ export async function settleTransaction(database: Database, transaction: Recorde
       try {
         if (session?.isOpen !== true) session = await database.open("settle");
         const { status, isSameLife } = await readStatus(session, transaction);
-        if (status === "aborted") return { kind: "aborted" };
+        const isOfAnother = status === "in progress" && !isSameLife;
+        if (status === "aborted" || isOfAnother) return { kind: "aborted" };
         if (status === "committed" && isSameLife) return { kind: "committed" };
         if (status !== "in progress") return { kind: "unknown", reason: "the server has crashed or forgotten it" };
         if (performance.now() - startedMs > PATIENCE_MS) await endBackend(session, transaction);
@@ -55,7 +56,7 @@ export async function settleTransaction(database: Database, transaction: Recorde
 
 /**
  * A server that crashed may give the id of a lost transaction to somebody else: then a commit is not ours for sure, and
- * an id that it has not reached again is one that was lost.
+ * an id that it has not reached again is one that was lost, and so is one under which somebody is at work.
  */
 async function readStatus(
   session: Session,
