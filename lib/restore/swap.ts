@@ -292,7 +292,8 @@ async function recoverFrom(cause: unknown, swap: Swap, session: Session): Promis
     try {
       if (!maintenance.isOpen) maintenance = await reopenLocked(swap.work);
       const kept = await readDatabase(maintenance, swap.failed);
-      if (kept !== undefined) return { failed: swap.failed, failedSizeBytes: kept.sizeBytes };
+      // Only the transaction of the renames says so: by that name alone there can be a database of somebody else.
+      if (kept?.trace?.swap === "replaced") return { failed: swap.failed, failedSizeBytes: kept.sizeBytes };
       await undoSwap(maintenance, swap.live);
       break;
     } catch (second) {

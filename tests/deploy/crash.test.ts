@@ -203,6 +203,25 @@ test(
   TIMEOUT_MS,
 );
 
+test(
+  "somebody takes the name under which the failed database is to be kept: it is no sign of a swap that has succeeded",
+  async () => {
+    const { live, running } = await startUntil(APP, 500, untilAtGate);
+    const like = `${live.database}\\_restore\\_%`;
+    const scratch = await cluster.psql("postgres", `SELECT datname FROM pg_database WHERE datname LIKE '${like}'`);
+    const taken = scratch.replace("_restore_", "_failed_");
+    await cluster.psql("postgres", `CREATE DATABASE "${taken}"`);
+    open(live, 500);
+    const run = await running.ended;
+    expect(run.stderr).toContain(`database "${taken}" already exists`);
+    expect(run.exitCode, run.stderr).toBe(6);
+    expect(run.stderr).not.toContain("✅ 백업에서 복원 완료");
+    expect(await listDatabases(live)).toEqual(["live", "live_failed_STAMP"]);
+    await expectContent(live, live.failed);
+  },
+  TIMEOUT_MS,
+);
+
 /** As if it had been taken in that second. */
 function renameBackup(directory: string, id: string): void {
   const names = readdirSync(directory).filter((name) => name.startsWith("backup_"));
