@@ -69,12 +69,17 @@ export const SUPERUSER_MADE = [
         AND pg_has_role(typowner, 'USAGE'))`,
 ].join("\n    UNION ALL ");
 
+/** Since server 16 a membership can leave out the right to become the role, and with it that to give it something. */
+const MAY_GIVE_TO_OWNER = `pg_has_role(o.owner, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'USAGE' END)`;
+
 /**
  * What would have to be given to another role, which may not create in its schema: by then the schema is new, and the
- * rights that the dump gives on it come last. Needs the common tables of the inventory.
+ * rights that the dump gives on it come last. Or to one that we may act as, and not become. Needs the common tables of
+ * the inventory.
  */
 export const NOT_GIVEABLE = `
-  SELECT pg_describe_object(o.classid, o.objid, 0) FROM object AS o JOIN pg_namespace AS n ON n.oid = o.namespace
+  SELECT pg_describe_object(o.classid, o.objid, 0) FROM object AS o LEFT JOIN pg_namespace AS n ON n.oid = o.namespace
   WHERE NOT ${IS_SUPERUSER} AND o.extension IS NULL AND pg_has_role(o.owner, 'USAGE')
-    AND o.owner <> (SELECT oid FROM pg_roles WHERE rolname = current_user) AND NOT pg_has_role(o.owner, n.nspowner, 'USAGE')
-    AND (n.nspname <> 'public' OR NOT has_schema_privilege(o.owner, n.oid, 'CREATE'))`;
+    AND o.owner <> (SELECT oid FROM pg_roles WHERE rolname = current_user)
+    AND (NOT ${MAY_GIVE_TO_OWNER} OR NOT pg_has_role(o.owner, n.nspowner, 'USAGE')
+      AND (n.nspname <> 'public' OR NOT has_schema_privilege(o.owner, n.oid, 'CREATE')))`;

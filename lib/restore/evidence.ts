@@ -107,7 +107,8 @@ export function makeCountersQuery(serverMajor: number): string {
   const isCounted = serverMajor >= SESSIONS_MAJOR;
   const walSenders =
     "(SELECT sum(coalesce(reads, 0) + coalesce(hits, 0) + coalesce(writes, 0) + coalesce(extends, 0))::text " +
-    "FROM pg_stat_io WHERE backend_type = 'walsender')";
+    // A standby reads WAL all the time, which server 18 counts as well: no client writes by that.
+    "FROM pg_stat_io WHERE backend_type = 'walsender' AND object <> 'wal')";
   return `
   SELECT ${isCounted ? "pg_stat_get_db_sessions(oid)::text" : "NULL::text"} AS "sessions",
     ${microseconds("pg_stat_get_db_stat_reset_time(oid)")} AS "databaseReset",

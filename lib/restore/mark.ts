@@ -177,8 +177,8 @@ const CLUSTER_QUERY = `
   SELECT (SELECT md5(string_agg(concat_ws(' ', oid, rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin,
       rolreplication, rolbypassrls, rolconnlimit, extract(epoch FROM rolvaliduntil)), ';' ORDER BY oid)) FROM pg_roles)
       AS "roles",
-    (SELECT coalesce(md5(string_agg(concat_ws(' ', roleid, member, admin_option), ';' ORDER BY roleid, member)), '')
-      FROM pg_auth_members) AS "memberships",
+    (SELECT coalesce(md5(string_agg(concat_ws(' ', roleid, member, admin_option, to_jsonb(m) -> 'inherit_option',
+      to_jsonb(m) -> 'set_option'), ';' ORDER BY roleid, member, grantor)), '') FROM pg_auth_members AS m) AS "memberships",
     (SELECT coalesce(md5(string_agg(concat_ws(' ', oid, datname, datdba, datallowconn, datacl), ';' ORDER BY oid)), '')
       FROM pg_database WHERE datname <> current_database()) AS "databases",
     (SELECT coalesce(md5(string_agg(concat_ws(' ', oid, spcname, spcowner, spcacl, spcoptions), ';' ORDER BY oid)), '')

@@ -293,7 +293,7 @@ function reachableBinDirectory(binDirectory: string | undefined, account: Accoun
     throw new Error("no PostgreSQL server was found; `node scripts/setup.mjs --postgres` says how to get one");
   }
   if (account === undefined || isReachable(binDirectory)) return binDirectory;
-  const copy = join(runDirectory(), "server");
+  const copy = join(runDirectory(), "servers", encodeURIComponent(binDirectory));
   if (!fs.existsSync(copy)) fs.cpSync(dirname(binDirectory), copy, { recursive: true, verbatimSymlinks: true });
   return join(copy, "bin");
 }
