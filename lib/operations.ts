@@ -401,7 +401,8 @@ class DatabaseOperations implements DeployOperations {
   async #resolveSwap(signal: AbortSignal): Promise<SwapEnd> {
     const { settings, tell } = this.#context;
     const { resolveSwap } = await import("./restore/interrupted-swap.ts");
-    const { maintenanceDatabase, deployLockWaitMs: waitMs, backupDirectory } = settings;
+    const { maintenanceDatabase, deployLockWaitMs: waitMs, restore } = settings;
+    const backupDirectory = restore === "never" || restore === "in-place" ? undefined : settings.backupDirectory;
     return await resolveSwap(this.#database, { maintenanceDatabase, waitMs, backupDirectory, signal, tell });
   }
 

@@ -166,6 +166,26 @@ test(
 );
 
 test(
+  "the deploy is killed in the restore, and the next one is not to restore: undone, although there is its journal",
+  async () => {
+    const live = await makeLive();
+    const { url, project } = live;
+    shut(live, 500);
+    const running = startDeploy(project, { url, args: APP });
+    await untilAtGate(live, running);
+    running.kill("SIGKILL");
+    await running.ended;
+    open(live, 500);
+    const next = await runDeploy(project, { url, args: ["--restore", "never", ...APP] });
+    expect(next.exitCode, next.stderr).toBe(6);
+    expect(next.stderr).toContain("중단된 복원을 취소했습니다.");
+    expect(await listDatabases(live)).toEqual(UNTOUCHED);
+    await expectContent(live, live.failed);
+  },
+  TIMEOUT_MS,
+);
+
+test(
   "the deploy is killed in the restore, and somebody opens the door and shuts it: undone, although there is its journal",
   async () => {
     const live = await makeLive();
