@@ -119,10 +119,13 @@ describe.each(ways.filter(({ missing }) => missing === undefined))("$name", (way
     expect(dumpDatabase(cluster, live.database)).toBe(before);
   });
 
-  test("a script that has committed a part of itself is undone from the backup", async () => {
+  test.each([
+    ["from the backup", []],
+    ["in place, from an archive", ["--restore", "in-place", "--backup-format", "custom"]],
+  ])("a script that has committed a part of itself is undone %s", async (_, args) => {
     const live = await makeDeployed(way, { "2_half": "DELETE FROM users WHERE id = 1;\nCOMMIT;\nSELECT 1/0;\n" });
     const before = dumpDatabase(cluster, live.database);
-    const run = await deploy(live, ...APP);
+    const run = await deploy(live, ...args, ...APP);
     expect(run, run.stderr).toMatchObject({ exitCode: 5, stdout: "" });
     expect(run.stderr).toContain("\n✅ 백업에서 복원 완료\n");
     expect(dumpDatabase(cluster, live.database)).toBe(before);

@@ -2,10 +2,8 @@
 import { chmod, copyFile, type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { findUnknownSetting, isUnknownTo, UNKNOWN_SETTING } from "./unknown-setting.ts";
+import { findUnknownSetting, HEAD_BYTES, isUnknownTo, UNKNOWN_SETTING } from "./unknown-setting.ts";
 
-/** A guard of ours, and what every dump begins with, are shorter than that together. */
-const HEAD_BYTES = 16 * 1024;
 const FOLLOW_INTERVAL_MS = 20;
 const FILE_MODE = 0o600;
 

@@ -7,6 +7,8 @@
 export const UNKNOWN_NAME = "transaction_timeout";
 /** As they write it, on a line of its own. */
 export const UNKNOWN_SETTING = `SET ${UNKNOWN_NAME} = 0;`;
+/** A guard of ours, and what every dump begins with, are shorter than that together. */
+export const HEAD_BYTES = 16 * 1024;
 /** The first tool that writes it, and the first server that knows it. */
 const MAJOR = 17;
 /** What a dump begins with, up to the setting: nothing of anybody's, neither an object nor a row. */

@@ -1,5 +1,5 @@
 /** One database: opens sessions and runs libpq's tools on it, and counts the sessions that we cause there. */
-import { type Output, type RunResult, run } from "../system/exec.ts";
+import { type Input, type Output, type RunResult, run } from "../system/exec.ts";
 import { libpqEnvironment } from "./libpq.ts";
 import { makeSession, ServerError, type Session } from "./session.ts";
 import type { ClientTool } from "./tools.ts";
@@ -20,7 +20,7 @@ export interface ToolOptions {
   /** How many sessions the tool opens when it succeeds: pg_dump 1, with `--jobs=N` N + 1. */
   readonly sessions: number;
   readonly settings?: Readonly<Record<string, string>>;
-  readonly stdin?: { readonly fd: number };
+  readonly stdin?: Input;
   readonly stdout?: Output;
   readonly stderr?: Output;
   readonly deadlineMs: number;

@@ -7,18 +7,17 @@
  * dropped; the proof is repeated when everything is dropped, and once more before the COMMIT. Who commits in between has
  * either touched something that is not ours to drop, which stays, or is found by one of the proofs.
  */
-import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Manifest } from "../backup/manifest.ts";
-import { blankUnknownSetting, copyWithoutUnknownSetting, holdsUnknownSetting } from "../backup/readable-text.ts";
+import { copyWithoutUnknownSetting, holdsUnknownSetting } from "../backup/readable-text.ts";
 import { writesUnknownSetting } from "../backup/unknown-setting.ts";
 import { verifyBackup } from "../backup/verify.ts";
 import { DeployError, type RestoreReason } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import type { Session } from "../postgres/session.ts";
-import { type ClientTool, readOfflineEnvironment } from "../postgres/tools.ts";
-import { type RunResult, run } from "../system/exec.ts";
-import { selectEntries } from "./contents-list.ts";
+import type { ClientTool } from "../postgres/tools.ts";
+import type { RunResult, Write } from "../system/exec.ts";
 import { flushOwnSessions, prepareSession } from "./evidence.ts";
 import { readRestoreFacts } from "./facts.ts";
 import { watchGrowth } from "./growth.ts";
@@ -26,6 +25,7 @@ import { WORK_PREFIX } from "./leftovers.ts";
 import { watchLocks } from "./lock-watch.ts";
 import { listClusterChanges, type Mark, readClusterDigests } from "./mark.ts";
 import { chooseRestore } from "./plan.ts";
+import { pourArchive, writeContentsList } from "./pour.ts";
 import type { MarkedEvidence } from "./proof.ts";
 import { NOT_PROVEN_STATE } from "./proof-script.ts";
 import {
@@ -78,8 +78,6 @@ const ANALYZE_DEADLINE_MS = 600_000;
 /** The longest that a timer can wait. */
 const NO_DEADLINE_MS = 2 ** 31 - 1;
 const FILE_MODE = 0o600;
-/** pg_restore writes little behind its COMMIT. */
-const TAIL_BYTES = 4096;
 const OUTPUT_LINES_MAX = 20;
 
 /**
@@ -96,9 +94,9 @@ export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredI
     await prepareSession(session);
     await requirePossible(session, options);
     const survivors = await readSurvivors(session, options.mark.content);
-    const dump = await writeText(directory, survivors, options);
+    const text = await prepareText(directory, survivors, options);
     const script = await makeScript(session, survivors, options);
-    const transactionId = await runRestore(session, directory, dump, script, options);
+    const transactionId = await runRestore(session, directory, text, script, options);
     // The planner knows nothing of new tables. Without it all is as before, only slower for a while.
     await session
       .script("RESET search_path; ANALYZE", { during: "analyze", deadlineMs: ANALYZE_DEADLINE_MS })
@@ -155,73 +153,22 @@ async function makeProof(
   };
 }
 
-/** The backup as SQL that this server knows. */
-async function writeText(directory: string, survivors: Survivors, options: InPlaceOptions): Promise<string> {
+/** What psql reads between the two scripts: a file, or what is written to it. */
+type DumpText = { readonly path: string } | { readonly pour: (write: Write) => Promise<boolean> };
+
+/** The backup as SQL that this server knows, and without what stays where only an archive can leave it out. */
+async function prepareText(directory: string, survivors: Survivors, options: InPlaceOptions): Promise<DumpText> {
+  const { tools, mark, signal } = options;
   const { path, manifest } = options.backup;
-  const { serverMajor } = options.mark;
-  if (manifest.format === "custom") return await writeArchiveText(directory, survivors, options);
-  return (await holdsUnknownSetting(path, serverMajor)) ? await copyWithoutUnknownSetting(path, directory) : path;
-}
-
-/** The archive as SQL without what stays, and without its COMMIT: that one is ours to say. */
-async function writeArchiveText(directory: string, survivors: Survivors, options: InPlaceOptions): Promise<string> {
-  const { path } = options.backup;
-  const listPath = join(directory, "contents.list");
-  const textPath = join(directory, "dump.sql");
-  const list = await readContentsList(options, directory);
-  await writeFile(listPath, selectEntries(list, survivors), { mode: FILE_MODE });
-  // Made by us, so that its mode does not depend on the umask.
-  await writeFile(textPath, "", { mode: FILE_MODE });
-  // In one transaction: without it the large objects get a BEGIN and a COMMIT of their own.
-  await runArchiveTool(["--single-transaction", `--use-list=${listPath}`, `--file=${textPath}`, "--", path], options);
-  await blankCommit(textPath);
-  const { tools, mark } = options;
-  if (writesUnknownSetting(tools.pgRestore?.major ?? 0, mark.serverMajor)) await blankUnknownSetting(textPath);
-  return textPath;
-}
-
-async function readContentsList(options: InPlaceOptions, directory: string): Promise<string> {
-  const listPath = join(directory, "contents.all");
-  await runArchiveTool(["--list", `--file=${listPath}`, "--", options.backup.path], options);
-  const handle = await open(listPath, "r");
-  try {
-    return await handle.readFile("utf8");
-  } finally {
-    await handle.close();
+  if (manifest.format === "custom") {
+    const hasUnknownSetting = writesUnknownSetting(tools.pgRestore?.major ?? 0, mark.serverMajor);
+    const archive = { path, pgRestore: tools.pgRestore, hasUnknownSetting, signal };
+    const listPath = await writeContentsList(directory, survivors, archive);
+    signal?.throwIfAborted();
+    return { pour: async (write) => await pourArchive(write, listPath, archive) };
   }
-}
-
-async function runArchiveTool(args: readonly string[], { tools, signal }: InPlaceOptions): Promise<void> {
-  const { pgRestore } = tools;
-  if (pgRestore === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: "pg_restore" });
-  const command = { file: pgRestore.path, args, env: readOfflineEnvironment() };
-  const result = await run(command, {
-    stderr: "capture",
-    deadlineMs: NO_DEADLINE_MS,
-    isShielded: true,
-    ...(signal === undefined ? {} : { signal }),
-  });
-  signal?.throwIfAborted();
-  if (result.exitCode !== 0) throw makeFailure("pg_restore", result, result.stderr.split("\n"));
-}
-
-/** The last COMMIT by its place: rows may hold a line that looks like one. pg_restore writes comments behind it, no more. */
-async function blankCommit(path: string): Promise<void> {
-  const handle = await open(path, "r+");
-  try {
-    const { size } = await handle.stat();
-    const start = Math.max(0, size - TAIL_BYTES);
-    const { bytesRead, buffer } = await handle.read(Buffer.alloc(TAIL_BYTES), 0, TAIL_BYTES, start);
-    const tail = buffer.toString("latin1", 0, bytesRead);
-    const match = /\nCOMMIT;\n(?:\s*\n|--[^\n]*\n|\\unrestrict [^\n]*\n)*$/u.exec(tail);
-    if (match === null) {
-      const output = "pg_restore wrote no COMMIT at the end";
-      throw new DeployError("RESTORE_FAILED", { tool: "pg_restore", exitCode: 0, output });
-    }
-    await handle.write(" ".repeat("COMMIT;".length), start + match.index + 1, "latin1");
-  } finally {
-    await handle.close();
-  }
+  if (!(await holdsUnknownSetting(path, mark.serverMajor))) return { path };
+  return { path: await copyWithoutUnknownSetting(path, directory) };
 }
 
 /** What psql said, as far as it matters. Rows of tables, which errors quote in their details, are left out. */
@@ -234,14 +181,14 @@ interface Heard {
 async function runRestore(
   session: Session,
   directory: string,
-  dump: string,
+  text: DumpText,
   script: RestoreScriptOptions,
   { database, tools, signal, onTransaction, progress }: InPlaceOptions,
 ): Promise<string> {
   const begin = join(directory, "begin.sql");
   const end = join(directory, "end.sql");
   await writeFile(begin, makeBeginScript(script), { mode: FILE_MODE });
-  await writeFile(end, makeEndScript(script), { mode: FILE_MODE });
+  if ("path" in text) await writeFile(end, makeEndScript(script), { mode: FILE_MODE });
   signal?.throwIfAborted();
   const heard: Heard = { transaction: undefined, isCommitted: false, complaints: [] };
   const flags = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"];
@@ -249,8 +196,14 @@ async function runRestore(
     watchLocks(session, () => heard.transaction?.pid, script.lockTimeoutMs),
     ...(progress === undefined ? [] : [watchGrowth(session, "current_database()", progress)]),
   ];
-  const running = database.runTool(tools.psql, [...flags, "-f", begin, "-f", dump, "-f", end], {
+  const sources = "path" in text ? ["-f", begin, "-f", text.path, "-f", end] : ["-f", begin, "-f", "-"];
+  // Who ends the text ends the transaction: what has the COMMIT in it comes once all else is written, and not before.
+  const feed = async (write: Write) => {
+    if ("pour" in text && (await text.pour(write))) await write(Buffer.from(makeEndScript(script)));
+  };
+  const running = database.runTool(tools.psql, [...flags, ...sources], {
     sessions: 1,
+    ...("pour" in text ? { stdin: { feed } } : {}),
     stdout: {
       line: (line) => {
         const isKnown = heard.transaction !== undefined;
@@ -284,7 +237,7 @@ function hearComplaint(line: string, heard: Heard): void {
 /** Its exit code may be lost with it, and so may the answer to the COMMIT: then the server is asked. */
 async function judgeRun(result: RunResult, heard: Heard, database: Database): Promise<string> {
   const { transaction } = heard;
-  const failure = makeFailure("psql", result, heard.complaints);
+  const failure = result.inputError ?? makeFailure("psql", result, heard.complaints);
   if (transaction === undefined) throw failure;
   if (heard.isCommitted) return transaction.id;
   const end = await settleTransaction(database, transaction);

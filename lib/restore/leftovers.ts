@@ -1,4 +1,4 @@
-/** Folders that a restore works in. They hold the backup's rows as text, and go with the restore unless it was killed. */
+/** Folders that a restore works in. They hold its scripts, and go with the restore unless it was killed. */
 import { readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 

@@ -15,17 +15,23 @@ export interface Command {
 
 /**
  * Where a child's output goes: kept (its end only), to a file descriptor, line by line or as it comes to a function, or
- * nowhere.
+ * nowhere. A function that takes its time makes the child wait.
  */
 export type Output =
   | "capture"
   | "ignore"
   | { readonly fd: number }
   | { readonly line: (line: string) => void }
-  | { readonly bytes: (chunk: Uint8Array) => void };
+  | { readonly bytes: (chunk: Uint8Array) => void | Promise<void> };
+
+/** Waits until the child has room for more. False once it reads no more. */
+export type Write = (chunk: Uint8Array) => Promise<boolean>;
+
+/** What a child reads: a file descriptor, or what a function writes, up to its return. Where it throws, the child is ended. */
+export type Input = { readonly fd: number } | { readonly feed: (write: Write) => Promise<void> };
 
 export interface RunOptions {
-  readonly stdin?: { readonly fd: number };
+  readonly stdin?: Input;
   readonly stdout?: Output;
   readonly stderr?: Output;
   /** The child is ended when it has run for this long. */
@@ -46,6 +52,8 @@ export interface RunResult {
   readonly timedOut: boolean;
   /** Set when it could not be started at all, for example ENOENT. */
   readonly startError: string | undefined;
+  /** What the function that feeds it has thrown. */
+  readonly inputError?: unknown;
 }
 
 const CAPTURE_BYTES_MAX = 64 * 1024;
@@ -54,6 +62,8 @@ const KILL_AFTER_MS = 5_000;
 interface Child {
   readonly stdout: AsyncIterable<Uint8Array> | undefined;
   readonly stderr: AsyncIterable<Uint8Array> | undefined;
+  readonly write: Write;
+  closeInput(): void | Promise<void>;
   readonly ended: Promise<{ exitCode: number | undefined; signal: string | undefined }>;
   kill(signal: "SIGTERM" | "SIGKILL"): void;
 }
@@ -80,12 +90,13 @@ export async function run(command: Command, options: RunOptions): Promise<RunRes
   options.signal?.addEventListener("abort", end, { once: true });
   if (options.signal?.aborted) end();
   try {
-    const [stdout, stderr, ended] = await Promise.all([
+    const [stdout, stderr, ended, input] = await Promise.all([
       consume(child.stdout, options.stdout),
       consume(child.stderr, options.stderr),
       child.ended,
+      feedChild(child, options.stdin, end),
     ]);
-    return { ...ended, stdout, stderr, timedOut, startError: undefined };
+    return { ...ended, stdout, stderr, timedOut, startError: undefined, ...input };
   } finally {
     clearTimeout(deadline);
     clearTimeout(killTimer);
@@ -93,9 +104,29 @@ export async function run(command: Command, options: RunOptions): Promise<RunRes
   }
 }
 
+async function feedChild(
+  child: Child,
+  input: Input | undefined,
+  end: () => void,
+): Promise<Pick<RunResult, "inputError">> {
+  if (input === undefined || "fd" in input) return {};
+  try {
+    await input.feed(child.write);
+    return {};
+  } catch (inputError) {
+    // Before its input ends: it must not take what it has got for all there is.
+    end();
+    await child.ended;
+    return { inputError };
+  } finally {
+    void child.closeInput();
+  }
+}
+
 async function start(command: Command, options: RunOptions): Promise<Child> {
+  const { stdin } = options;
   const stdio = [
-    options.stdin === undefined ? ("ignore" as const) : options.stdin.fd,
+    stdin === undefined ? ("ignore" as const) : "fd" in stdin ? stdin.fd : ("pipe" as const),
     stdioOf(options.stdout),
     stdioOf(options.stderr),
   ] as const;
@@ -105,7 +136,7 @@ async function start(command: Command, options: RunOptions): Promise<Child> {
     : startOnBun(command, stdio, detached);
 }
 
-type Stdio = readonly ["ignore" | number, "ignore" | "pipe" | number, "ignore" | "pipe" | number];
+type Stdio = readonly ["ignore" | "pipe" | number, "ignore" | "pipe" | number, "ignore" | "pipe" | number];
 
 function stdioOf(output: Output | undefined): "ignore" | "pipe" | number {
   if (output === undefined || output === "ignore") return "ignore";
@@ -126,9 +157,25 @@ function startOnBun(command: Command, stdio: Stdio, detached: boolean): Child {
   });
   const streamOf = (stream: unknown) =>
     stream instanceof ReadableStream ? (stream as AsyncIterable<Uint8Array> & ReadableStream<Uint8Array>) : undefined;
+  const sink = typeof child.stdin === "object" ? child.stdin : undefined;
   return {
     stdout: streamOf(child.stdout),
     stderr: streamOf(child.stderr),
+    async write(chunk) {
+      try {
+        await Promise.all([sink?.write(chunk), sink?.flush()]);
+        return true;
+      } catch {
+        return false;
+      }
+    },
+    async closeInput() {
+      try {
+        await sink?.end();
+      } catch {
+        // It has ended before.
+      }
+    },
     ended: child.exited.then(() => ({
       exitCode: child.exitCode ?? undefined,
       signal: child.signalCode === null ? undefined : String(child.signalCode),
@@ -152,9 +199,13 @@ async function startOnNode(command: Command, stdio: Stdio, detached: boolean): P
     child.once("spawn", resolve);
     child.once("error", reject);
   });
+  // What a write meets is told by its own answer.
+  child.stdin?.on("error", () => undefined);
   return {
     stdout: child.stdout ?? undefined,
     stderr: child.stderr ?? undefined,
+    write: (chunk) => new Promise((resolve) => child.stdin?.write(chunk, (error) => resolve(error == null))),
+    closeInput: () => void child.stdin?.end(),
     ended,
     kill: (signal) => child.kill(signal),
   };
@@ -163,7 +214,7 @@ async function startOnNode(command: Command, stdio: Stdio, detached: boolean): P
 async function consume(stream: AsyncIterable<Uint8Array> | undefined, output: Output | undefined): Promise<string> {
   if (stream === undefined) return "";
   if (typeof output === "object" && "bytes" in output) {
-    for await (const chunk of stream) output.bytes(chunk);
+    for await (const chunk of stream) await output.bytes(chunk);
     return "";
   }
   const onLine = typeof output === "object" && "line" in output ? output.line : undefined;

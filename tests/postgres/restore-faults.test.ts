@@ -15,7 +15,15 @@ import { proveAlone } from "../../lib/recovery.ts";
 import type { RecoveryPoint } from "../../lib/recovery-point.ts";
 import type { MarkedEvidence, ProofReason } from "../../lib/restore/proof.ts";
 import { type Cluster, crash, startCluster, temporaryDirectory } from "../support/cluster.ts";
-import { expectRestored, expectUntouched, type FailedDeploy, failDeploy, findPsql } from "../support/failed-deploy.ts";
+import {
+  expectRestored,
+  expectUntouched,
+  type FailedDeploy,
+  failDeploy,
+  findProcess,
+  findPsql,
+  listLeftovers,
+} from "../support/failed-deploy.ts";
 import { until } from "../support/project.ts";
 import { createRoles, type Deploy, openDatabase } from "../support/restore.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
@@ -74,7 +82,11 @@ async function fail(
 }
 
 /** The restore runs until it waits at the place; then the fault comes. @returns what it says */
-async function restoreUntil(deploy: Failed, place: Place, fault: () => Promise<void>): Promise<DeployError> {
+async function restoreUntil(
+  deploy: Failed,
+  place: Place,
+  fault: (openGate: () => Promise<void>) => Promise<void>,
+): Promise<DeployError> {
   const holder = await openDatabase(cluster, deploy.name).open("holder");
   await holder.query(`SELECT pg_advisory_lock(${PLACES[place]})`, DURING);
   const restoring = deploy.restore({ lockTimeoutMs: DEADLINE_MS }).then(
@@ -82,9 +94,9 @@ async function restoreUntil(deploy: Failed, place: Place, fault: () => Promise<v
     (error: unknown) => error,
   );
   await until("it waits at its gate", async () => (await findWaiting(deploy)) !== "");
-  await fault();
+  await fault(async () => await holder.close());
   const error = await restoring;
-  await holder.close();
+  if (holder.isOpen) await holder.close();
   if (!(error instanceof DeployError)) throw new Error(`expected a failed restore, got ${String(error)}`);
   return error;
 }
@@ -175,6 +187,54 @@ describe("killed", () => {
     DEADLINE_MS,
   );
 });
+
+/** More than what lies between it and the server at once: at these places there is more to come. */
+const WIDE = "UPDATE app.gated SET note = repeat(md5(id::text), 2000)";
+const unpacking = places.slice(0, 2).map((place) => [place] as const);
+
+describe("what unpacks an archive", () => {
+  test.each(unpacking)(
+    "is killed at %s: what psql has got is not taken for all there is",
+    async (place) => {
+      const name = await createGated();
+      await cluster.psql(name, WIDE);
+      const deploy = await fail(name, "custom");
+      const error = await restoreUntil(deploy, place, async (openGate) => {
+        process.kill(findUnpacker(deploy), "SIGKILL");
+        // What it has written before is taken first.
+        await openGate();
+      });
+      expect(error).toMatchObject({ code: "RESTORE_FAILED", fields: { tool: "pg_restore", output: "SIGKILL" } });
+      await expectUntouched(deploy);
+      await restoreAgain(deploy);
+    },
+    DEADLINE_MS,
+  );
+
+  test(
+    "ends with psql, and the disk has none of the rows meanwhile",
+    async () => {
+      const name = await createGated();
+      await cluster.psql(name, WIDE);
+      const deploy = await fail(name, "custom");
+      const written: string[] = [];
+      const error = await restoreUntil(deploy, "half", async () => {
+        const [work = ""] = listLeftovers(deploy);
+        written.push(...readdirSync(join(dirname(deploy.backup.path), work)));
+        process.kill(findPsql(deploy), "SIGKILL");
+      });
+      expect(error).toMatchObject({ code: "RESTORE_FAILED", fields: { tool: "psql", output: "SIGKILL" } });
+      expect(written.toSorted()).toEqual(["begin.sql", "contents.all", "contents.list"]);
+      expect(() => findUnpacker(deploy)).toThrow();
+      await expectUntouched(deploy);
+    },
+    DEADLINE_MS,
+  );
+});
+
+function findUnpacker({ backup }: Deploy): number {
+  return findProcess((command) => command.includes("--single-transaction") && command.includes(backup.path));
+}
 
 /** Since the last COMMIT that is on the disk. The rows are in tables that the restore does not lock, or come behind it. */
 describe("what others write around a crash is never lost", () => {
@@ -353,21 +413,18 @@ function readOwner(): string {
 }
 
 test(
-  "the disk of the backups is full: an archive is unpacked there, and nothing was touched yet",
+  "the disk of the backups is full: an archive is unpacked on its way, and needs no room there",
   async () => {
-    await onTinyDisk("6m", async (directory) => {
+    await onTinyDisk("3m", async (directory) => {
       const name = await createGated();
       await cluster.psql(name, BIG);
       const deploy = await fail(name, "custom");
       cpSync(dirname(deploy.backup.path), directory, { recursive: true });
-      const path = join(directory, deploy.backup.manifest.file);
-      const error = await deploy
-        .restore({ backup: { path, manifest: deploy.backup.manifest } })
-        .catch((cause) => cause);
-      expect(error).toMatchObject({ code: "RESTORE_FAILED", fields: { tool: "pg_restore" } });
+      const backup = { path: join(directory, deploy.backup.manifest.file), manifest: deploy.backup.manifest };
+      const { transactionIds, session, base } = deploy;
+      await deploy.restore({ backup, own: { transactionIds, sessions: [session], areSessionsCounted: true, base } });
       expect(readdirSync(directory).filter((entry) => entry.startsWith(".restore"))).toEqual([]);
-      await expectUntouched(deploy);
-      await restoreAgain(deploy);
+      await expectRestored(deploy);
     });
   },
   DEADLINE_MS,
