@@ -75,6 +75,7 @@ describe("arguments", () => {
   test("of a custom dump before zstd", () => {
     expect(makeDumpArguments("custom", { tool: tool("15.18"), path, snapshot: undefined, lockWaitMs: 0 })).toEqual([
       "--format=custom",
+      "--no-sync",
       "--file=/backups/.a.partial",
       "--compress=1",
       "--lock-wait-timeout=0",
@@ -84,6 +85,7 @@ describe("arguments", () => {
   test("of a custom dump with zstd", () => {
     expect(makeDumpArguments("custom", { tool: tool("16.0"), path, snapshot, lockWaitMs: 3000 })).toEqual([
       "--format=custom",
+      "--no-sync",
       "--file=/backups/.a.partial",
       "--compress=zstd:3",
       "--lock-wait-timeout=3000",

@@ -28,7 +28,8 @@ export interface DumpOptions {
  * what they get as standard output, and would add the contents with the place of everything once more, at the end.
  */
 export function makeDumpArguments(format: BackupFormat, options: DumpOptions): readonly string[] {
-  const file = format === "custom" ? [`--file=${options.path}`] : [];
+  // What is written is brought to the disk by us.
+  const file = format === "custom" ? ["--no-sync", `--file=${options.path}`] : [];
   return [`--format=${format}`, ...file, ...compressArguments(format, options.tool), ...commonArguments(options)];
 }
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { DeployError } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import type { ClientTool } from "../postgres/tools.ts";
+import { awaitBoth } from "../system/await-both.ts";
 import type { RunResult } from "../system/exec.ts";
 import {
   describeSystemError,
@@ -138,15 +139,10 @@ async function writeDump(claim: Claim, request: BackupRequest, context: BackupCo
   await runDump(claim, request, context);
   const { pgRestore, signal, progress } = context;
   const told = (bytes: number) => progress?.("verify", bytes);
-  return await whileSyncing(claim, verifyBackup(claim.partialPath, { pgRestore, signal, progress: told }));
-}
-
-/** The disk works while the processor does: nothing of either changes the file. */
-async function whileSyncing<T>({ handle }: Claim, work: Promise<T>): Promise<T> {
-  const [done, synced] = await Promise.allSettled([work, handle.sync()]);
-  if (done.status === "rejected") throw done.reason;
-  if (synced.status === "rejected") throw synced.reason;
-  return done.value;
+  const verifying = verifyBackup(claim.partialPath, { pgRestore, signal, progress: told });
+  // The disk works while the processor does: nothing of either changes the file.
+  const [verification] = await awaitBoth(verifying, claim.handle.sync());
+  return verification;
 }
 
 /** A plain dump is read and checked while pg_dump still writes it: the check then costs next to no time. */
@@ -166,7 +162,7 @@ async function writePlain(claim: Claim, request: BackupRequest, context: BackupC
   try {
     await runDump(claim, request, context);
     growth.abort();
-    const { findings, ...digest } = await whileSyncing(claim, reading);
+    const [{ findings, ...digest }] = await awaitBoth(reading, claim.handle.sync());
     return { format: "plain", ...digest, ...requireWhole(path, findings) };
   } finally {
     stop.abort();

@@ -7,6 +7,7 @@ import { open } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { DeployError } from "../errors.ts";
 import { type ClientTool, readOfflineEnvironment } from "../postgres/tools.ts";
+import { awaitBoth } from "../system/await-both.ts";
 import { run } from "../system/exec.ts";
 import { describeSystemError, readErrorCode } from "../system/files.ts";
 import { makeArchiveTextArguments } from "./arguments.ts";
@@ -98,9 +99,9 @@ async function verifyPlain(path: string, { signal, progress }: VerifyOptions): P
 async function verifyArchive(path: string, options: VerifyOptions): Promise<Verification> {
   const { pgRestore, signal, progress } = options;
   if (pgRestore === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: "pg_restore" });
-  const digest = await readDigest(path, { signal });
-  const content = requireWhole(path, await readArchive(path, pgRestore, { signal, progress }));
-  return { format: "custom", ...digest, ...content };
+  const unpacking = readArchive(path, pgRestore, { signal, progress });
+  const [findings, digest] = await awaitBoth(unpacking, readDigest(path, { signal }));
+  return { format: "custom", ...digest, ...requireWhole(path, findings) };
 }
 
 export function requireWhole(path: string, findings: DumpFindings): DumpContent {
