@@ -109,12 +109,14 @@ const RELATION_PARTS = [
   `SELECT r.object, jsonb_build_array('inherits', inhseqno, p.object)::text
     FROM relation AS r JOIN pg_inherits ON inhrelid = r.oid JOIN relation AS p ON p.oid = inhparent`,
   `SELECT r.object, jsonb_build_array('sequence', seqtypid::regtype, seqstart, seqincrement, seqmax, seqmin, seqcache, seqcycle,
-      (SELECT o.object || '.' || attname FROM pg_depend AS d JOIN relation AS o ON o.oid = refobjid
-        JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
-        WHERE d.classid = 'pg_class'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-          AND deptype IN ('a', 'i')),
+      owner.name,
       'value', CASE WHEN has_sequence_privilege(r.oid, 'USAGE, SELECT') THEN pg_sequence_last_value(r.oid) END)::text
-    FROM relation AS r JOIN pg_sequence ON seqrelid = r.oid`,
+    FROM relation AS r JOIN pg_sequence ON seqrelid = r.oid
+    LEFT JOIN (
+      SELECT objid, o.object || '.' || attname AS name FROM pg_depend JOIN relation AS o ON o.oid = refobjid
+        JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+      WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
+    ) AS owner ON owner.objid = r.oid`,
   `SELECT object, jsonb_build_array('foreign', (SELECT srvname FROM pg_foreign_server WHERE oid = ftserver),
       ${options("ftoptions")})::text FROM relation AS r JOIN pg_foreign_table ON ftrelid = r.oid`,
 ];
