@@ -54,7 +54,10 @@ try {
   mkdirSync(directory);
   const ours = { database, pgDump, pgRestore };
   for (const format of values.format.split(",") as BackupFormat[]) {
-    const args = format === "plain" ? ["--format=plain"] : ["--format=custom", "--compress=1"];
+    const args =
+      format === "plain"
+        ? ["--format=plain"]
+        : ["--format=custom", `--compress=${pgDump.major >= 16 ? "zstd:3" : "1"}`];
     const bare = () => measure(cluster.pid, () => dumpBare(database, pgDump, args, directory));
     const verified = () => measure(cluster.pid, () => takeOurs(ours, format, name, directory));
     const pairs: Pair[] = [];

@@ -6,10 +6,10 @@ export interface GrowingFile {
   stop(): Promise<void>;
 }
 
-const INTERVAL_MS = 100;
-const TICKS_PER_REPORT = 10;
+const INTERVAL_MS = 50;
+const TICKS_PER_REPORT = 20;
 /** About as much is left to the last sync. */
-const FLUSH_BYTES = 16 * 1024 * 1024;
+const FLUSH_BYTES = 8 * 1024 * 1024;
 
 export function followGrowth(
   handle: FileHandle,
