@@ -4,7 +4,7 @@
  *
  * A database that is left behind half is worth nothing: whoever made it drops it (see `swap.ts`).
  */
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import type { Manifest } from "../backup/manifest.ts";
@@ -15,13 +15,13 @@ import { quoteIdentifier, quoteLiteral } from "../postgres/identifier.ts";
 import { besideDatabase } from "../postgres/maintenance.ts";
 import { ServerError, type Session } from "../postgres/session.ts";
 import { addTrace, type Trace } from "../postgres/swap-trace.ts";
-import { type ClientTool, readOfflineEnvironment } from "../postgres/tools.ts";
-import { run } from "../system/exec.ts";
+import type { ClientTool } from "../postgres/tools.ts";
+import { writeContentsList } from "./archive-tool.ts";
 import { CONTENT_SETTINGS } from "./content.ts";
 import { selectEntries } from "./contents-list.ts";
 import { makeCreateExpression } from "./database-template.ts";
 import { prepareSession, readRow } from "./evidence.ts";
-import { type FillOptions, fillDatabase, makeFillFailure, requireArchiveTool } from "./filling.ts";
+import { type FillOptions, fillDatabase } from "./filling.ts";
 import { watchGrowth } from "./growth.ts";
 import { chooseRestoreJobs } from "./jobs.ts";
 import { WORK_PREFIX } from "./leftovers.ts";
@@ -54,9 +54,7 @@ interface ServerFacts {
   readonly freeConnections: number;
 }
 
-const NO_DEADLINE_MS = 2 ** 31 - 1;
 const QUERY_DEADLINE_MS = 600_000;
-const FILE_MODE = 0o600;
 const SERVER_FACTS = `
   SELECT pg_catalog.current_setting('server_version_num')::int / 10000 AS "serverMajor",
     pg_catalog.current_setting('max_connections')::int - pg_catalog.count(*)::int AS "freeConnections"
@@ -187,24 +185,17 @@ function unquote(identifier: string): string {
 }
 
 async function writeList(directory: string, early: Early, { backup, tools, signal }: AsideOptions): Promise<string> {
-  const pgRestore = requireArchiveTool(tools.pgRestore);
-  const all = join(directory, "contents.all");
-  const result = await run(
-    { file: pgRestore.path, args: ["--list", `--file=${all}`, "--", backup.path], env: readOfflineEnvironment() },
-    { stderr: "capture", deadlineMs: NO_DEADLINE_MS, isShielded: true, ...(signal === undefined ? {} : { signal }) },
-  );
-  signal?.throwIfAborted();
-  if (result.exitCode !== 0) throw makeFillFailure("pg_restore", result.exitCode, result.stderr.trim().split("\n"));
-  const path = join(directory, "contents.list");
   const entries = early.extensions.map(({ oid }) => `3079 ${oid}`);
-  const list = selectEntries(await readFile(all, "utf8"), { entries, extensionNames: [], roles: [] });
   const schemas = new Set(early.schemas.map(({ name, owner }) => `SCHEMA - ${name} ${unquote(owner)}`));
-  const lines = list.split("\n").map((line) => {
-    const rest = /^\d+; \d+ \d+ (?<rest>.*)$/u.exec(line)?.groups?.rest?.trimEnd();
-    return rest !== undefined && schemas.has(rest) ? `;${line}` : line;
-  });
-  await writeFile(path, lines.join("\n"), { mode: FILE_MODE });
-  return path;
+  const select = (list: string) =>
+    selectEntries(list, { entries, extensionNames: [], roles: [] })
+      .split("\n")
+      .map((line) => {
+        const rest = /^\d+; \d+ \d+ (?<rest>.*)$/u.exec(line)?.groups?.rest?.trimEnd();
+        return rest !== undefined && schemas.has(rest) ? `;${line}` : line;
+      })
+      .join("\n");
+  return await writeContentsList(directory, select, { path: backup.path, pgRestore: tools.pgRestore, signal });
 }
 
 async function verify(session: Session, { content, backup }: AsideOptions): Promise<void> {

@@ -4,10 +4,10 @@
  */
 import type { BackupFormat } from "../backup/name.ts";
 import { UNKNOWN_NAME, UNKNOWN_SETTING, writesUnknownSetting } from "../backup/unknown-setting.ts";
-import { DeployError } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import { databaseArgument } from "../postgres/libpq.ts";
 import type { ClientTool } from "../postgres/tools.ts";
+import { makeToolFailure, requireArchiveTool } from "./archive-tool.ts";
 
 export interface FillOptions {
   readonly database: Pick<Database, "target" | "runTool">;
@@ -52,16 +52,7 @@ export async function fillDatabase(options: FillOptions): Promise<void> {
   });
   if (result.exitCode === 0 || (goesOn && result.exitCode === 1 && hasMetNothingElse(heard, jobs))) return;
   const ended = result.startError ?? (result.timedOut ? "deadline exceeded" : (result.signal ?? ""));
-  throw makeFillFailure(tool.name, result.exitCode, [...heard.complaints, ended]);
-}
-
-export function requireArchiveTool(pgRestore: ClientTool | undefined): ClientTool {
-  if (pgRestore === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: "pg_restore" });
-  return pgRestore;
-}
-
-export function makeFillFailure(tool: string, exitCode: number | undefined, lines: readonly string[]): DeployError {
-  return new DeployError("RESTORE_FAILED", { tool, exitCode, output: lines.filter((line) => line !== "").join("\n") });
+  throw makeToolFailure(tool.name, result.exitCode, [...heard.complaints, ended]);
 }
 
 function makeScriptArguments({ path }: FillOptions): readonly string[] {

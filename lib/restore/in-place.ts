@@ -18,6 +18,8 @@ import type { Database } from "../postgres/database.ts";
 import type { Session } from "../postgres/session.ts";
 import type { ClientTool } from "../postgres/tools.ts";
 import type { RunResult, Write } from "../system/exec.ts";
+import { writeContentsList } from "./archive-tool.ts";
+import { selectEntries } from "./contents-list.ts";
 import { flushOwnSessions, prepareSession } from "./evidence.ts";
 import { readRestoreFacts } from "./facts.ts";
 import { watchGrowth } from "./growth.ts";
@@ -25,7 +27,7 @@ import { WORK_PREFIX } from "./leftovers.ts";
 import { watchLocks } from "./lock-watch.ts";
 import { listClusterChanges, type Mark, readClusterDigests } from "./mark.ts";
 import { chooseRestore } from "./plan.ts";
-import { pourArchive, writeContentsList } from "./pour.ts";
+import { pourArchive } from "./pour.ts";
 import type { MarkedEvidence } from "./proof.ts";
 import { NOT_PROVEN_STATE } from "./proof-script.ts";
 import {
@@ -163,8 +165,7 @@ async function prepareText(directory: string, survivors: Survivors, options: InP
   if (manifest.format === "custom") {
     const hasUnknownSetting = writesUnknownSetting(tools.pgRestore?.major ?? 0, mark.serverMajor);
     const archive = { path, pgRestore: tools.pgRestore, hasUnknownSetting, signal };
-    const listPath = await writeContentsList(directory, survivors, archive);
-    signal?.throwIfAborted();
+    const listPath = await writeContentsList(directory, (list) => selectEntries(list, survivors), archive);
     return { pour: async (write) => await pourArchive(write, listPath, archive) };
   }
   if (!(await holdsUnknownSetting(path, mark.serverMajor))) return { path };
