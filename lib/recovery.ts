@@ -145,7 +145,7 @@ function ownWork(
   return { transactionIds, sessions, sessionsOpened };
 }
 
-/** How many sessions of ours a killed deploy's predecessor of this one had opened by then is not known for sure. */
+/** Whether it is sure how many sessions of ours there were since then: since what we have proven ourselves, it always is. */
 function isCountedFrom(base: MarkedEvidence, { mark, proven, areSessionsCounted }: RecoveryPoint): boolean {
   return base === proven || (base === mark && areSessionsCounted);
 }
@@ -208,7 +208,7 @@ async function swapDatabases(
     tools,
     backup,
     content: mark.content,
-    proof: proven && { cluster: mark.cluster, base: proven, transactionIds, areSessionsCounted: true },
+    proof: proven && { cluster: mark.cluster, base: proven, transactionIds },
     sessions: [await lockedSession()],
     progress: makeDataProgress(tell, "restore", expectGrowth(mark.facts.databaseSizeBytes)),
   });

@@ -7,6 +7,7 @@ const ATTEMPTS_MAX = 3;
 /** A backend that dies takes all others with it, once the postmaster has noticed. */
 const NOTICE_MS = 1_000;
 const POLL_MS = 100;
+
 /**
  * @param session ours on the same server, idle; when the server has crashed it is closed afterwards
  * @param attempt the one that has failed, from 1 on

@@ -65,7 +65,6 @@ export interface SwapOptions extends SwapWork {
         readonly base: MarkedEvidence;
         /** Ours are added. */
         readonly transactionIds: string[];
-        readonly areSessionsCounted: boolean;
       }
     | undefined;
   /** Ours in the live database, outside of any transaction; the first one is needed. All of them are closed. */
@@ -253,11 +252,7 @@ async function prove({ proof, sessions, database }: SwapOptions): Promise<void> 
   const [session] = sessions;
   const changes = listClusterChanges(proof.cluster, await readClusterDigests(session));
   const reasons: RestoreReason[] = changes.map((kind) => `cluster-${kind}` as const);
-  const own = {
-    transactionIds: proof.transactionIds,
-    sessions,
-    sessionsOpened: proof.areSessionsCounted ? database.sessionsOpened : undefined,
-  };
+  const own = { transactionIds: proof.transactionIds, sessions, sessionsOpened: database.sessionsOpened };
   const verdict = judgeProof(proof.base, await readEvidence(session, proof.base, own), own);
   if (verdict.proven === undefined) reasons.push(...verdict.reasons);
   if (reasons.length > 0) throw new DeployError("RESTORE_NOT_PROVEN", { reasons });

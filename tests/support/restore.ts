@@ -281,7 +281,7 @@ export async function beginDeploy(cluster: Cluster, name: string, options: Deplo
         tools,
         backup,
         content: mark.content,
-        proof: { cluster: mark.cluster, base: mark, transactionIds, areSessionsCounted: true },
+        proof: { cluster: mark.cluster, base: mark, transactionIds },
         sessions: [session],
         ...changes,
       }),
