@@ -9,17 +9,18 @@ import { openClient } from "../support/client.ts";
 import { type Cluster, crash, startCluster } from "../support/cluster.ts";
 import {
   expectContent,
-  type Live,
+  killAt,
   listDatabases,
   makeLive,
   open,
   PLACES,
   SWAPPED,
-  shut,
+  startUntil,
   UNTOUCHED,
   untilAtGate,
+  untilInPlace,
 } from "../support/gated-deploy.ts";
-import { type DeployRun, type RunningDeploy, runDeploy, startDeploy, until } from "../support/project.ts";
+import { type DeployRun, runDeploy } from "../support/project.ts";
 import { APP } from "../support/refusal.ts";
 
 const TIMEOUT_MS = 300_000;
@@ -33,30 +34,6 @@ beforeAll(async () => {
 }, TIMEOUT_MS);
 
 afterAll(async () => await cluster.remove());
-
-/** Until the restore in place stands at a gate. @returns its backend */
-async function untilInPlace({ database }: Live, running: RunningDeploy): Promise<string> {
-  const query = `SELECT max(pid) FROM pg_stat_activity WHERE datname = '${database}' AND wait_event = 'PgSleep'
-    AND application_name LIKE '%psql'`;
-  let pid = "";
-  await until(`the restore stands at a gate: ${running.output()}`, async () => {
-    pid = await cluster.psql("postgres", query);
-    return pid !== "";
-  });
-  return pid;
-}
-
-async function startUntil(
-  args: readonly string[],
-  place: number,
-  stands: (live: Live, running: RunningDeploy) => Promise<string>,
-): Promise<{ live: Live; running: RunningDeploy; pid: number }> {
-  const live = await makeLive(cluster);
-  shut(live, place);
-  const running = startDeploy(live.project, { url: live.url, args });
-  const pid = Number(await stands(live, running));
-  return { live, running, pid };
-}
 
 function expectRestored(run: DeployRun): void {
   expect(run.exitCode, run.stderr).toBe(5);
@@ -74,7 +51,7 @@ describe.each(PLACES)("at %d", (place) => {
   test(
     "a backend of the swap is killed: nobody was let in since the proof, and the same deploy restores",
     async () => {
-      const { live, running, pid } = await startUntil(APP, place, untilAtGate);
+      const { live, running, pid } = await startUntil(APP, place, untilAtGate, cluster);
       open(live, place);
       process.kill(pid, "SIGKILL");
       expectRestored(await running.ended);
@@ -87,9 +64,7 @@ describe.each(PLACES)("at %d", (place) => {
   test(
     "the server and the deploy that swaps: the next one goes on behind the shut door",
     async () => {
-      const { live, running } = await startUntil(APP, place, untilAtGate);
-      running.kill("SIGKILL");
-      await running.ended;
+      const { live } = await killAt(APP, place, untilAtGate, cluster);
       await crash(cluster);
       open(live, place);
       const next = await runDeploy(live.project, { url: live.url, args: APP });
@@ -104,7 +79,7 @@ describe.each(PLACES)("at %d", (place) => {
   test(
     "the server under a restore in place: the same deploy does it again",
     async () => {
-      const { live, running } = await startUntil(IN_PLACE, place, untilInPlace);
+      const { live, running } = await startUntil(IN_PLACE, place, untilInPlace, cluster);
       open(live, place);
       await crash(cluster);
       expectRestored(await running.ended);
@@ -117,9 +92,7 @@ describe.each(PLACES)("at %d", (place) => {
   test(
     "the server and the deploy that restores in place: the next one does it again",
     async () => {
-      const { live, running } = await startUntil(IN_PLACE, place, untilInPlace);
-      running.kill("SIGKILL");
-      await running.ended;
+      const { live } = await killAt(IN_PLACE, place, untilInPlace, cluster);
       await crash(cluster);
       open(live, place);
       const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
@@ -135,7 +108,7 @@ describe.each(PLACES)("at %d", (place) => {
 test(
   "a backend of the swap is killed, and somebody lets others in: the failed database, whole and open",
   async () => {
-    const { live, running, pid } = await startUntil(APP, 500, untilAtGate);
+    const { live, running, pid } = await startUntil(APP, 500, untilAtGate, cluster);
     await cluster.psql("postgres", `ALTER DATABASE "${live.database}" ALLOW_CONNECTIONS true`);
     open(live, 500);
     process.kill(pid, "SIGKILL");
@@ -151,7 +124,7 @@ test(
 test(
   "the deploy alone, and it restores in place: the next one does it again, though somebody is connected",
   async () => {
-    const { live, running, pid } = await startUntil(IN_PLACE, 500, untilInPlace);
+    const { live, running, pid } = await startUntil(IN_PLACE, 500, untilInPlace, cluster);
     const idle = await openClient(cluster, live.database);
     running.kill("SIGKILL");
     await running.ended;
@@ -169,9 +142,7 @@ test(
 test(
   "the deploy that swaps, and the next one has another folder, with a backup of that name of another database",
   async () => {
-    const { live, running } = await startUntil(APP, 500, untilAtGate);
-    running.kill("SIGKILL");
-    await running.ended;
+    const { live } = await killAt(APP, 500, untilAtGate, cluster);
     open(live, 500);
     const other = await makeLive(cluster);
     await cluster.psql(other.database, "INSERT INTO big VALUES (5000, 'of the other one')");
@@ -206,7 +177,7 @@ test(
 test(
   "somebody takes the name under which the failed database is to be kept: it is no sign of a swap that has succeeded",
   async () => {
-    const { live, running } = await startUntil(APP, 500, untilAtGate);
+    const { live, running } = await startUntil(APP, 500, untilAtGate, cluster);
     const like = `${live.database}\\_restore\\_%`;
     const scratch = await cluster.psql("postgres", `SELECT datname FROM pg_database WHERE datname LIKE '${like}'`);
     const taken = scratch.replace("_restore_", "_failed_");
@@ -237,9 +208,7 @@ function renameBackup(directory: string, id: string): void {
 test(
   "the server under a restore in place, and somebody writes before it is done again: every write is kept",
   async () => {
-    const { live, running } = await startUntil(IN_PLACE, 500, untilInPlace);
-    running.kill("SIGKILL");
-    await running.ended;
+    const { live } = await killAt(IN_PLACE, 500, untilInPlace, cluster);
     await crash(cluster);
     open(live, 500);
     await cluster.psql(live.database, "CREATE TABLE notes (n int)");

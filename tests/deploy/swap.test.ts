@@ -17,6 +17,7 @@ import {
   CUT_OFF,
   expectContent,
   GOOD,
+  killAt,
   type Live,
   listDatabases,
   makeLive,
@@ -26,6 +27,7 @@ import {
   removeQuietCluster,
   SWAPPED,
   shut,
+  startUntil,
   UNTOUCHED,
   untilAtGate,
 } from "../support/gated-deploy.ts";
@@ -86,12 +88,7 @@ for (const place of PLACES) {
   test(
     `the deploy is killed at ${place} of the restore: shut until the next start, which finds the failed database`,
     async () => {
-      const live = await makeLive();
-      shut(live, place);
-      const running = startDeploy(live.project, { url: live.url, args: APP });
-      await untilAtGate(live, running);
-      running.kill("SIGKILL");
-      await running.ended;
+      const { live } = await killAt(APP, place);
       expect(await listDatabases(live)).toEqual(CUT_OFF);
       // It may look, and changes nothing.
       const status = await startElsewhere(live, ["status"]);
@@ -113,10 +110,7 @@ for (const place of PLACES) {
   test(
     `the restoring backend is ended at ${place}: restored in place instead`,
     async () => {
-      const live = await makeLive();
-      shut(live, place);
-      const running = startDeploy(live.project, { url: live.url, args: APP });
-      const pid = await untilAtGate(live, running);
+      const { live, running, pid } = await startUntil(APP, place);
       await live.cluster.psql("postgres", `SELECT pg_terminate_backend(${pid})`);
       open(live, place);
       const run = await running.ended;
@@ -132,11 +126,8 @@ for (const place of PLACES) {
 test(
   "the deploy is killed between the shut door and the renames: the next start finishes, and deploys",
   async () => {
-    const live = await makeLive();
-    const { cluster, database, url, project } = live;
-    shut(live, PLACES[3]);
-    const running = startDeploy(project, { url, args: APP });
-    await untilAtGate(live, running);
+    const { live, running } = await startUntil(APP, PLACES[3]);
+    const { cluster, database, project } = live;
     // Whoever has begun to alter the database lets nobody rename it.
     const obstacle = await openClient(cluster, "postgres");
     await obstacle.run(`BEGIN; COMMENT ON DATABASE "${database}" IS 'in the way'`);
@@ -168,13 +159,8 @@ test(
 test(
   "the deploy is killed in the restore, and the next one is not to restore: undone, although there is its journal",
   async () => {
-    const live = await makeLive();
+    const { live } = await killAt(APP, 500);
     const { url, project } = live;
-    shut(live, 500);
-    const running = startDeploy(project, { url, args: APP });
-    await untilAtGate(live, running);
-    running.kill("SIGKILL");
-    await running.ended;
     open(live, 500);
     const next = await runDeploy(project, { url, args: ["--restore", "never", ...APP] });
     expect(next.exitCode, next.stderr).toBe(6);
@@ -188,13 +174,8 @@ test(
 test(
   "the deploy is killed in the restore, and somebody opens the door and shuts it: undone, although there is its journal",
   async () => {
-    const live = await makeLive();
+    const { live } = await killAt(APP, 500);
     const { cluster, database, url, project } = live;
-    shut(live, 500);
-    const running = startDeploy(project, { url, args: APP });
-    await untilAtGate(live, running);
-    running.kill("SIGKILL");
-    await running.ended;
     await cluster.psql("postgres", `ALTER DATABASE "${database}" ALLOW_CONNECTIONS true`);
     await cluster.psql(database, "CREATE TABLE notes (n int)");
     await cluster.psql("postgres", `ALTER DATABASE "${database}" ALLOW_CONNECTIONS false`);
@@ -211,13 +192,8 @@ test(
 test(
   "the deploy is killed in the restore, and the next one has its journal: it restores, and deploys",
   async () => {
-    const live = await makeLive();
+    const { live } = await killAt(APP, 500);
     const { cluster, database, url, project } = live;
-    shut(live, 500);
-    const running = startDeploy(project, { url, args: APP });
-    await untilAtGate(live, running);
-    running.kill("SIGKILL");
-    await running.ended;
     open(live, 500);
     project.add("2_half", GOOD);
     const next = await runDeploy(project, { url, args: APP });

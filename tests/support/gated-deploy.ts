@@ -8,7 +8,8 @@ import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Cluster, startCluster, temporaryDirectory } from "./cluster.ts";
 import { dumpDatabase } from "./dump.ts";
-import { makeProject, type Project, type RunningDeploy, runDeploy, until } from "./project.ts";
+import type { Live as DeployedFirst } from "./live.ts";
+import { makeProject, type Project, type RunningDeploy, runDeploy, startDeploy, until } from "./project.ts";
 
 export const ROWS = 1_000;
 /** Where a restore can be held up: at a tenth, at half and at nine tenths of the rows, and in the build of an index. */
@@ -29,12 +30,8 @@ export async function removeQuietCluster(): Promise<void> {
   await (await quiet)?.remove();
 }
 
-export interface Live {
-  readonly cluster: Cluster;
-  readonly database: string;
-  readonly url: string;
-  readonly project: Project;
-  readonly before: string;
+/** Its content `before` is without what belongs to the run alone. */
+export interface Live extends DeployedFirst {
   /** The content as a failed deploy leaves it. */
   readonly failed: string;
   readonly gates: string;
@@ -126,15 +123,51 @@ export function open({ gates }: Live, place: number): void {
 }
 
 /** Until the restored copy stands at a gate. @returns the backend that fills it */
-export async function untilAtGate({ cluster, database }: Live, running?: RunningDeploy): Promise<string> {
-  const query = `SELECT max(pid) FROM pg_stat_activity WHERE datname LIKE '${database}\\_restore\\_%'
-    AND wait_event = 'PgSleep'`;
+export async function untilAtGate(live: Live, running?: RunningDeploy): Promise<string> {
+  return await untilOneWaits(live, `datname LIKE '${live.database}\\_restore\\_%'`, running);
+}
+
+/** Until the restore in place stands at a gate. @returns its backend */
+export async function untilInPlace(live: Live, running: RunningDeploy): Promise<string> {
+  return await untilOneWaits(live, `datname = '${live.database}' AND application_name LIKE '%psql'`, running);
+}
+
+async function untilOneWaits({ cluster }: Live, condition: string, running?: RunningDeploy): Promise<string> {
+  const query = `SELECT max(pid) FROM pg_stat_activity WHERE ${condition} AND wait_event = 'PgSleep'`;
   let pid = "";
   await until(`the restore stands at a gate: ${running?.output() ?? ""}`, async () => {
     pid = await cluster.psql("postgres", query);
     return pid !== "";
   });
   return pid;
+}
+
+export interface StandingDeploy {
+  readonly live: Live;
+  readonly running: RunningDeploy;
+  /** Backend of the restore. */
+  readonly pid: number;
+}
+
+/** A deploy that has failed, and restores up to a place, whose gate is shut. */
+export async function startUntil(
+  args: readonly string[],
+  place: number,
+  stands: typeof untilInPlace = untilAtGate,
+  cluster?: Cluster,
+): Promise<StandingDeploy> {
+  const live = await makeLive(cluster);
+  shut(live, place);
+  const running = startDeploy(live.project, { url: live.url, args });
+  return { live, running, pid: Number(await stands(live, running)) };
+}
+
+/** The same, and it is killed there. */
+export async function killAt(...where: Parameters<typeof startUntil>): Promise<StandingDeploy> {
+  const standing = await startUntil(...where);
+  standing.running.kill("SIGKILL");
+  await standing.running.ended;
+  return standing;
 }
 
 export async function expectContent({ cluster, database }: Live, content: string): Promise<void> {
