@@ -9,7 +9,7 @@ export interface GrowingFile {
 const INTERVAL_MS = 50;
 const TICKS_PER_REPORT = 20;
 /** About as much is left to the last sync. */
-const FLUSH_BYTES = 8 * 1024 * 1024;
+const FLUSH_BYTES = 4 * 1024 * 1024;
 
 export function followGrowth(
   handle: FileHandle,
