@@ -402,7 +402,7 @@ set -- $(cat /proc/$$/stat)
 i=0; while [ $i -lt 1200 ] && [ -z "$got" ]; do sleep 0.05; i=$((i+1)); done
 sleep 0.4; sleep 0.4; echo end`;
   writeFileSync(join(directory, "in-terminal.sh"), app);
-  const line = [...variant.command, "sh", "in-terminal.sh"].join(" ");
+  const line = [...variant.command, "sh", "in-terminal.sh"].map((part) => `'${part}'`).join(" ");
   const child = Bun.spawn(["script", "--quiet", "--return", "--command", line, "/dev/null"], {
     cwd: directory,
     env: { PATH: makePath(), SHELL: "/bin/sh" },

@@ -170,7 +170,7 @@ test(
     const folder = temporaryDirectory();
     const path = join(folder, "pg_dump");
     const real = findClientTool("pg_dump")?.path ?? "pg_dump";
-    writeFileSync(path, `#!/bin/sh\ncase "$*" in *--version*) ;; *) sleep 5;; esac\nexec ${real} "$@"\n`);
+    writeFileSync(path, `#!/bin/sh\ncase "$*" in *--version*) ;; *) sleep 5;; esac\nexec "${real}" "$@"\n`);
     chmodSync(path, 0o755);
     const environment = { PATH: `${folder}:${process.env.PATH}` };
     const human = await runDeploy(project, { url, args: ["backup"], environment });

@@ -13,7 +13,7 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { type BackupContext, type BackupRequest, takeBackup } from "../../lib/backup/dump.ts";
 import { IN_PLACE_SETTING, makeGuard } from "../../lib/backup/guard.ts";
 import { parseManifest } from "../../lib/backup/manifest.ts";
@@ -221,7 +221,7 @@ describe("a pg_dump that could know zstd", () => {
     const wrapper = join(temporaryDirectory(), "pg_dump");
     writeFileSync(
       wrapper,
-      `#!/bin/sh\ncase "$*" in *zstd*) echo "${message}" >&2; exit 1;; esac\nexec ${pgDump.path} "$@"\n`,
+      `#!/bin/sh\ncase "$*" in *zstd*) echo "${message}" >&2; exit 1;; esac\nexec "${pgDump.path}" "$@"\n`,
     );
     chmodSync(wrapper, 0o755);
     const newer = { ...pgDump, path: wrapper, major: 16, version: "16.4" };
@@ -257,7 +257,8 @@ function findProcess(name: string): { readonly args: string; readonly environmen
     try {
       const args = readFileSync(`/proc/${pid}/cmdline`, "utf8");
       const environment = readFileSync(`/proc/${pid}/environ`, "utf8");
-      if (args.startsWith(`${pgDump.path}\0`) && environment.includes(`PGDATABASE=${name}\0`))
+      // By its name: what was found may be a script that has given its place to it.
+      if (basename(args.split("\0")[0] ?? "") === "pg_dump" && environment.includes(`PGDATABASE=${name}\0`))
         return { args, environment };
     } catch {
       // It has ended, or is somebody else's.
@@ -472,7 +473,7 @@ test("a disk that fails while pg_dump writes, and works again at the end, is not
     const wrapper = join(temporaryDirectory(), "pg_dump");
     const mended = `${wrapper}.mended`;
     const pause = `head -c 30000000; while [ ! -e ${mended} ]; do sleep 0.05; done; cat`;
-    writeFileSync(wrapper, `#!/bin/sh\n${pgDump.path} "$@" | { ${pause}; }\n`);
+    writeFileSync(wrapper, `#!/bin/sh\n"${pgDump.path}" "$@" | { ${pause}; }\n`);
     chmodSync(wrapper, 0o755);
     let ticks = 0;
     const progress = () => (ticks += 1);

@@ -6,13 +6,13 @@ export function writeSpoiler(path: string, real: string, after: string): void {
   // A pipe hides the failure of what comes before it. An archive goes to a file, which is changed behind it.
   const script = `#!/bin/sh
 case "$*" in
-*--version*) exec ${real} "$@" ;;
+*--version*) exec "${real}" "$@" ;;
 *--file=*)
   file=$(printf '%s\\n' "$@" | sed -n 's/^--file=//p')
-  ${real} "$@" && ${after} < "$file" > "$0.result" && cat "$0.result" > "$file"
+  "${real}" "$@" && ${after} < "$file" > "$0.result" && cat "$0.result" > "$file"
   exit 0 ;;
 esac
-${real} "$@" | ${after}
+"${real}" "$@" | ${after}
 `;
   writeFileSync(path, script, { mode: 0o755 });
 }
