@@ -131,7 +131,7 @@ const RESERVED: readonly {
       "lib/app/child.ts": "the app where the process can't be replaced: it shares our terminal and gets our signals",
       "scripts/demo.ts": "runs the programs as a user would",
       "scripts/screenshot.ts": "runs the demo, for its pictures",
-      "scripts/setup.mjs": "runs before anything is installed",
+      "scripts/support/run-command.mjs": "the set-up, which runs before anything is installed",
       "scripts/support/postgres-binaries.mjs": "used by the set-up, before anything is installed",
       "scripts/support/private-cluster.ts": "servers of the demo and the tests, which live on beside us",
     },

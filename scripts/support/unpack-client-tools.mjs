@@ -9,12 +9,12 @@ import { run } from "./run-command.mjs";
 
 const directory = join(embeddedPrefix, "client");
 const fetched = join(directory, "cache");
-const unpacked = join(directory, "root");
+const unpacked = join(directory, "unpacked");
 
 /** Returns what the commands have said: whether the tools are there now is for the caller to see. */
 export function unpackClientTools() {
   rmSync(directory, { recursive: true, force: true });
-  for (const folder of ["state/lists/partial", "cache/archives/partial", "root"]) {
+  for (const folder of ["state/lists/partial", "cache/archives/partial", "unpacked"]) {
     mkdirSync(join(directory, folder), { recursive: true });
   }
   const outputs = [
@@ -54,7 +54,7 @@ function writePrograms() {
     writeFileSync(
       path,
       `#!/bin/sh
-lib="\${0%/*}/../../.cache/postgres/client/root/usr/lib"
+lib="\${0%/*}/../../.cache/postgres/client/unpacked/usr/lib"
 LD_LIBRARY_PATH="$lib/${libraries ?? ""}\${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" exec "$lib/postgresql/${major}/bin/${name}" "$@"
 `,
     );
