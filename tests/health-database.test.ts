@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { chmodSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { findClientTool } from "../scripts/support/postgres-binaries.mjs";
 import { type Cluster, sharedCluster, startCluster } from "./support/cluster.ts";
 import { createHistory, makeBinary, makeFolder, type Row, runHealth } from "./support/health.ts";
 
@@ -253,7 +254,7 @@ test.skipIf(Bun.spawnSync(["unshare", "--mount", "mount", "-o", "remount,ro,bind
 
 /** Statements through psql that hold their session while `act` runs; their last answer has to be "ready". */
 async function whileRunning(cluster: Cluster, database: string, sql: string, act: () => Promise<void>): Promise<void> {
-  const child = Bun.spawn([`${cluster.binDirectory}/psql`, "-XAtq", cluster.url(database)], {
+  const child = Bun.spawn([findClientTool("psql")?.path ?? "psql", "-XAtq", cluster.url(database)], {
     env: { PATH: process.env.PATH ?? "" },
     stdin: "pipe",
     stdout: "pipe",

@@ -830,12 +830,15 @@ describe("what is not ours", () => {
   ];
   test.each(outOfReach)(
     "%s belongs to the owner, who could not make it again",
-    async (what, sql, description) => {
-      // Of ranges, the only types of an owner's between which it was possible, server 18 and later allow none.
-      if (what.startsWith("a cast") && Number(await cluster.psql("postgres", "SHOW server_version_num")) >= 180_000)
-        return;
+    async (_what, sql, description) => {
       const name = await createSmall(cluster);
-      await cluster.psql(name, sql);
+      const refusal = await cluster.psql(name, sql).then(
+        () => "",
+        (error: Error) => error.message,
+      );
+      // Of ranges, the only types of an owner's between which it was possible: newer servers allow none.
+      if (refusal.includes("range data types are not binary-compatible")) return;
+      expect(refusal).toBe("");
       const session = await openDatabase(cluster, name, "app_owner").open("test");
       await session.script("SET search_path = ''", DURING);
       const facts = await readRestoreFacts(session);
