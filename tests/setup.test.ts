@@ -41,6 +41,16 @@ test("a server that pg_dump could not dump is passed over", () => {
   expect(findServerDirectory({ PATH: directory })).toBe(directory);
 });
 
+test("each npm script sets up first what it needs, so that it runs in a fresh clone", () => {
+  const { scripts } = require("../package.json") as { readonly scripts: Readonly<Record<string, string>> };
+  const isReady = (name: string) =>
+    [scripts[name], scripts[`pre${name}`]].some((command) => command?.startsWith("node scripts/setup.mjs"));
+  const names = Object.keys(scripts);
+  const helpers = names.filter((name) => names.some((other) => name === `pre${other}`));
+  expect(helpers.length).toBeGreaterThan(5);
+  expect(names.filter((name) => !helpers.includes(name) && !isReady(name))).toEqual([]);
+});
+
 function runSetUp(environment: Record<string, string>) {
   const env = { PATH: process.env.PATH ?? "", HOME: process.env.HOME ?? "", ...environment };
   return spawnSync(process.execPath, [SCRIPT, "--postgres"], { encoding: "utf8", env });
