@@ -30,6 +30,17 @@ test("links lead to files that exist", () => {
   expect(dead).toEqual([]);
 });
 
+test("what npx and bunx are told to run is a program of our package, or Prisma's CLI", () => {
+  const { bin, devDependencies } = require("../package.json");
+  const known = ["prisma", ...Object.keys(bin), ...Object.keys(devDependencies)];
+  const unknown = [...DOCUMENTS, ...listExamples()].flatMap((path) =>
+    [...codeOf(path).matchAll(/\b(?:npx|bunx) (?:-\S+ )*([\w@][\w@/.-]*)/gu)].flatMap(([command, name = ""]) =>
+      known.includes(name) ? [] : [`${path}: ${command}`],
+    ),
+  );
+  expect(unknown).toEqual([]);
+});
+
 test("anchors lead to headings that exist", () => {
   const dead = DOCUMENTS.flatMap((path) =>
     [...readDocument(path).matchAll(/\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)/gu)].flatMap(([, file = "", anchor = ""]) =>
@@ -43,6 +54,17 @@ test("the READMEs have the same sections, tables and commands", () => {
   const [english, korean] = ["README.md", "README.ko.md"].map(outlineOf);
   expect(korean).toEqual(english);
 });
+
+function listExamples(): string[] {
+  const { stdout } = Bun.spawnSync(["git", "ls-files", "examples"], { cwd: ROOT });
+  return stdout.toString().trimEnd().split("\n");
+}
+
+/** Of a page what it shows as code, of another file all of it. */
+function codeOf(path: string): string {
+  const text = readDocument(path);
+  return path.endsWith(".md") ? (text.match(/```[\s\S]*?```|`[^`\n]+`/gu) ?? []).join("\n") : text;
+}
 
 /** As GitHub makes them of headings. */
 function anchorsOf(path: string): string[] {

@@ -1,40 +1,24 @@
 /** What `npm pack` makes, and that it works from the packed file in an empty folder, without a network. */
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { sharedCluster, temporaryDirectory } from "./support/cluster.ts";
-import { copyRepository } from "./support/copy.ts";
+import { OFFLINE, packRepository } from "./support/packed.ts";
 import { makeProject } from "./support/project.ts";
 
 setDefaultTimeout(180_000);
 
-const ROOT = join(import.meta.dirname, "..");
 const { version } = require("../package.json");
 const VERSION_LINE = new RegExp(`^${version.replaceAll(".", "\\.")} \\([0-9a-f]{12}(-changed)?\\)\\n$`);
-
-/** Nobody listens on port 9: whoever asks a registry fails. The cache is empty. */
-const OFFLINE = { npm_config_registry: "http://127.0.0.1:9", npm_config_fetch_retries: "0", npm_config_audit: "false" };
 
 let archive: string;
 let home: string;
 
 beforeAll(() => {
   home = temporaryDirectory();
-  archive = pack();
+  archive = packRepository(home);
 });
-
-/** Packed from a copy that is gone when it is used, so that nothing of it can be missed unnoticed. */
-function pack(): string {
-  const { files } = require("../package.json");
-  const needed = ["lib", "scripts", "package.json", "LICENSE", "README.md", "bunfig.toml", ".git"];
-  const copy = copyRepository([...needed, ...files.filter((path: string) => !path.startsWith("dist/"))]);
-  symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
-  const destination = temporaryDirectory();
-  run("npm", ["pack", "--pack-destination", destination], copy);
-  rmSync(copy, { recursive: true });
-  return join(destination, readdirSync(destination)[0] as string);
-}
 
 function run(file: string, args: readonly string[], cwd: string, environment: Record<string, string | undefined> = {}) {
   const env = { PATH: process.env.PATH, HOME: home, ...OFFLINE, ...environment };
