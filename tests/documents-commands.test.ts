@@ -45,6 +45,21 @@ const SITUATIONS: Readonly<Record<string, (sandbox: Sandbox) => Promise<string>>
     `deploy -- true; mkdir -p "${directory}/mnt/backups"; pg_dump "$DATABASE_URL" > "${directory}/mnt/backups/yesterday.sql"`,
 };
 
+/** What is wrong before the SQL of a page, where a person types that, and how a client is turned away until then. */
+const REPAIRS: Readonly<Record<string, { readonly wrong: string; readonly typedIn: string; readonly told: RegExp }>> = {
+  shut: {
+    wrong: "ALTER DATABASE app ALLOW_CONNECTIONS false",
+    typedIn: "postgres",
+    told: /database "\w+" is not currently accepting connections/u,
+  },
+  fenced: {
+    wrong: `ALTER DATABASE app SET default_transaction_read_only = on;
+      ALTER DATABASE app SET application_name = 'prisma-safe-deploy fence 20241219T143022Z_ab12cd'`,
+    typedIn: "app",
+    told: /cannot execute \w+( \w+)? in a read-only transaction/u,
+  },
+};
+
 /** Blocks that are run elsewhere: by a step of `.ci/run`, and by the tests of the image in a container. */
 const ELSEWHERE = ["clone", "image"];
 
@@ -56,12 +71,18 @@ beforeAll(async () => {
   cluster = await sharedCluster();
 });
 
-const BLOCKS = DOCUMENTS.flatMap(readBlocks).filter(({ language }) => language === "sh");
+const ALL_BLOCKS = DOCUMENTS.flatMap(readBlocks);
+const BLOCKS = ALL_BLOCKS.filter(({ language }) => language === "sh");
+const REPAIR_BLOCKS = ALL_BLOCKS.filter(({ language }) => language === "sql");
 
 test("every block of commands says how it is tested", () => {
   const known = ["run", "deno", ...Object.keys(SITUATIONS), ...ELSEWHERE];
   expect(BLOCKS.length).toBeGreaterThan(15);
   expect(BLOCKS.filter(({ notes }) => !known.includes(notes[0] ?? "")).map(placeOf)).toEqual([]);
+});
+
+test("every block of SQL says what it mends", () => {
+  expect(REPAIR_BLOCKS.map(({ notes }) => notes[0] ?? "").sort()).toEqual(Object.keys(REPAIRS).sort());
 });
 
 test("what is run in a clone is a step of .ci/run", () => {
@@ -109,6 +130,21 @@ test.each(
   },
   BLOCK_DEADLINE_MS,
 );
+
+test.each(REPAIR_BLOCKS.map((block) => [placeOf(block), block] as const))("%s", async (_, { notes, path, text }) => {
+  const { wrong, typedIn, told } = REPAIRS[notes[0] ?? ""] ?? expect.unreachable();
+  const database = await cluster.createDatabase();
+  const named = (sql: string) => sql.replaceAll(/\bapp\b/gu, database);
+  const write = () => cluster.psql(database, "CREATE TABLE written ()");
+  await cluster.psql("postgres", named(wrong));
+  await expect(write()).rejects.toThrow(told);
+  expect(readFileSync(join(ROOT, path), "utf8")).toMatch(told);
+
+  await cluster.psql(named(typedIn), named(text));
+  await write();
+  const settings = `SELECT setconfig FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase`;
+  expect(await cluster.psql("postgres", `${settings} WHERE datname = '${database}'`)).toBe("");
+});
 
 afterAll(async () => {
   await cluster.psql("postgres", 'DROP DATABASE IF EXISTS "app_check"');
