@@ -79,7 +79,7 @@ export async function pruneNow(context: OperationContext, { dryRun }: { dryRun: 
   const { backupDirectory, backupRetentionDays: retentionDays, backupMinimumKeep: keepMinimum } = settings;
   const policy = { retentionDays, keepMinimum, justTaken: undefined, neededBy: readNeededBackups(backupDirectory) };
   if (dryRun) {
-    const session = await makeDatabase(settings.target).open("prune");
+    const session = await makeDatabase(settings.target, context.tell).open("prune");
     const owner = await readOwner(session).finally(() => session.close());
     const { paths, kept } = await pruneBackups(backupDirectory, owner, policy, new Date(), { dryRun });
     const leftovers = await listLeftovers(backupDirectory, new Date());

@@ -19,7 +19,7 @@ export async function withDeployLock<Result>(
   purpose: string,
   act: (session: Session, database: Database) => Promise<Result>,
 ): Promise<Result> {
-  const database = makeDatabase(settings.target);
+  const database = makeDatabase(settings.target, tell);
   const session = await retryWhileUnavailable(
     () =>
       acquireDeployLock(database, () => database.open(purpose, { isMigrating: true }), {

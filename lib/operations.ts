@@ -110,7 +110,7 @@ class DatabaseOperations implements DeployOperations {
 
   constructor(context: OperationContext) {
     this.#context = context;
-    this.#database = makeDatabase(context.settings.target);
+    this.#database = makeDatabase(context.settings.target, context.tell);
   }
 
   async readPlan(): Promise<Plan> {

@@ -10,7 +10,6 @@ import type { AnalysedScript, Segment } from "./migrations/segments.ts";
 import type { OperationSettings } from "./operations.ts";
 import type { Session } from "./postgres/session.ts";
 import type { ClientTool } from "./postgres/tools.ts";
-import { isSocket } from "./postgres/url.ts";
 
 export interface Tools {
   readonly pgDump: ClientTool;
@@ -52,12 +51,7 @@ export async function prepareDeploy(
   const engine = await prepareEngine(scripts, server, settings, environment);
   const tools = await findTools(server.versionNumber);
   const folder = await checkBackupFolder(session, settings);
-  const warnings = [
-    ...(await otherFolderWarnings(settings)),
-    ...segmentWarnings(engine.segments),
-    ...connectionWarnings(session, settings),
-    ...folder.warnings,
-  ];
+  const warnings = [...(await otherFolderWarnings(settings)), ...segmentWarnings(engine.segments), ...folder.warnings];
   return { plan, server, scripts, ...engine, tools, room: folder.room, warnings };
 }
 
@@ -128,12 +122,6 @@ function segmentWarnings(segments: readonly Segment[]): Warning[] {
   if (single.length === 0) return [];
   const migrations = single.flatMap(({ scripts }) => scripts.map(({ name }) => name));
   return [{ about: "non-atomic", migrations, reasons: single.flatMap(({ reasons }) => reasons) }];
-}
-
-function connectionWarnings(session: Session, settings: OperationSettings): Warning[] {
-  const { target } = settings;
-  const isRemote = !isSocket(target) && !["localhost", "127.0.0.1", "::1"].includes(target.host);
-  return isRemote && session.isEncrypted === false ? [{ about: "no-tls", host: target.host }] : [];
 }
 
 async function checkBackupFolder(

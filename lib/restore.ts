@@ -111,7 +111,7 @@ interface Prepared {
 
 /** Everything that can be refused is refused here, without a lock: a person may take his time. */
 async function prepare(request: RestoreRequest, { settings, signal, tell }: OperationContext): Promise<Prepared> {
-  const database = makeDatabase(settings.target);
+  const database = makeDatabase(settings.target, tell);
   const { maintenanceDatabase, deployLockWaitMs: waitMs } = settings;
   await resolveSwap(database, { maintenanceDatabase, waitMs, signal, tell });
   // A fence that a killed deploy has left is lifted before anything is restored.

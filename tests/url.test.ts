@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import type { UrlProblem } from "../lib/errors.ts";
-import { type ConnectionTarget, isSocket, parseConnectionUrl, redactUrl } from "../lib/postgres/url.ts";
+import { type ConnectionTarget, isRemote, isSocket, parseConnectionUrl, redactUrl } from "../lib/postgres/url.ts";
 import { addSessionOption } from "../lib/postgres/url-options.ts";
 
 const DEFAULTS: ConnectionTarget = {
@@ -118,6 +118,21 @@ const UNDERSTOOD: readonly (readonly [sentence: string, url: string, differs: Pa
   ],
 ];
 
+const HOSTS: readonly (readonly [host: string, isRemote: boolean])[] = [
+  ["/var/run/postgresql", false],
+  ["localhost", false],
+  ["LocalHost", false],
+  ["127.0.0.1", false],
+  ["127.8.9.10", false],
+  ["::1", false],
+  ["db", true],
+  ["10.0.0.1", true],
+  ["0.0.0.0", true],
+  ["::2", true],
+  ["localhost.example.com", true],
+  ["127.0.0.1.example.com", true],
+];
+
 const REFUSED: readonly (readonly [sentence: string, url: string, problem: UrlProblem])[] = [
   ["nothing", "", { kind: "empty" }],
   ["only spaces", " \n\t", { kind: "empty" }],
@@ -189,6 +204,10 @@ const REFUSED: readonly (readonly [sentence: string, url: string, problem: UrlPr
   ["an empty number", "postgres://u@h/d?connect_timeout=", { kind: "parameter", name: "connect_timeout", value: "" }],
   ["pgbouncer=1", "postgres://u@h/d?pgbouncer=1", { kind: "parameter", name: "pgbouncer", value: "1" }],
 ];
+
+test.each(HOSTS)("%s: remote %p", (host, expected) => {
+  expect(isRemote({ host })).toBe(expected);
+});
 
 describe("a connection string that Prisma understands", () => {
   for (const [sentence, url, differs] of UNDERSTOOD) {

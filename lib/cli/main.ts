@@ -94,6 +94,7 @@ function makeConsole(request: Request, messages: Messages): Console {
   let live: LiveLine | undefined;
   let hasLoadedLive = false;
   let hasStarted = false;
+  let hasWarnedOfClear = false;
   const print = (lines: readonly string[]) => {
     if (lines.length === 0) return;
     live?.erase();
@@ -101,6 +102,11 @@ function makeConsole(request: Request, messages: Messages): Console {
   };
   const tell = (event: Event) => {
     if (event.kind === "deploy-started") hasStarted = true;
+    // A command may connect anew once it has the lock.
+    if (event.kind === "warning" && event.warning.about === "no-tls") {
+      if (hasWarnedOfClear) return;
+      hasWarnedOfClear = true;
+    }
     if (LONG_WORK.includes(event.kind) && !isJson && !hasLoadedLive) {
       hasLoadedLive = true;
       void loadLiveLine().then((line) => {

@@ -1,9 +1,10 @@
 /** One database: opens sessions and runs libpq's tools on it, and counts the sessions that we cause there. */
+import type { Report } from "../events.ts";
 import { type Input, type Output, type RunResult, run } from "../system/exec.ts";
 import { libpqEnvironment } from "./libpq.ts";
 import { makeSession, ServerError, type Session } from "./session.ts";
 import type { ClientTool } from "./tools.ts";
-import type { ConnectionTarget } from "./url.ts";
+import { type ConnectionTarget, isRemote } from "./url.ts";
 
 export interface OpenOptions {
   /** Settings of the session, sent when it connects: no round trip. Names that the server does not know refuse it. */
@@ -61,14 +62,24 @@ const SETTINGS_DEADLINE_MS = 30_000;
  */
 const KEEPALIVES = "--dbname=keepalives_idle=30 keepalives_interval=10 keepalives_count=3";
 
-/** Nothing connects yet. */
-export function makeDatabase(target: ConnectionTarget, applicationName: string = APPLICATION_NAME): Database {
+/**
+ * Nothing connects yet.
+ *
+ * @param tell is told once where a session crosses a network in clear
+ */
+export function makeDatabase(target: ConnectionTarget, tell: Report = () => {}): Database {
   let sessionsOpened = 0;
   let isEncrypted: boolean | undefined;
+  let hasWarned = false;
   let passesFence = false;
   const addSessions = (count: number) => {
     sessionsOpened += count;
     database.onSessionOpened?.(sessionsOpened);
+  };
+  const warnOnce = () => {
+    if (hasWarned) return;
+    hasWarned = true;
+    tell({ kind: "warning", warning: { about: "no-tls", host: target.host } });
   };
   const database: Database = {
     target,
@@ -85,10 +96,11 @@ export function makeDatabase(target: ConnectionTarget, applicationName: string =
       const session = makeSession(target, {
         ...options,
         settings: { ...(isTold ? WRITABLE : {}), ...settings },
-        applicationName: `${applicationName} ${purpose}`.trimEnd(),
+        applicationName: `${APPLICATION_NAME} ${purpose}`.trimEnd(),
         onConnected: (connected) => {
           addSessions(1);
           isEncrypted = connected.isEncrypted;
+          if (!isEncrypted && isRemote(target)) warnOnce();
         },
       });
       if (passesFence && !isTold) await applyWritable(session);
@@ -97,7 +109,7 @@ export function makeDatabase(target: ConnectionTarget, applicationName: string =
     },
     async runTool(tool, args, { sessions, settings, ...options }) {
       const environment = libpqEnvironment(target, {
-        applicationName: `${applicationName} ${tool.name}`,
+        applicationName: `${APPLICATION_NAME} ${tool.name}`,
         isEncrypted,
         systemRootsPath: target.strictTls ? await readSystemRootsPath() : undefined,
         settings: { ...(passesFence && !target.pgbouncer ? WRITABLE : {}), ...settings },

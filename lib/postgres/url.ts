@@ -62,6 +62,11 @@ export function isSocket(target: Pick<ConnectionTarget, "host">): boolean {
   return target.host.startsWith("/");
 }
 
+/** Whether what is sent may leave this machine: by the host's name alone, whatever that resolves to. */
+export function isRemote(target: Pick<ConnectionTarget, "host">): boolean {
+  return !isSocket(target) && !/^(localhost|127(\.\d+){3}|::1)$/i.test(target.host);
+}
+
 /** A connection string that is safe to show. What is no connection string becomes `***`. Never throws. */
 export function redactUrl(text: string): string {
   const parsed = parseConnectionUrl(text);
