@@ -216,7 +216,11 @@ test(
     const running = startDeploy(live.project, { url: live.url, args: APP });
     await until("it sleeps", async () => (await readOurs(live, "wait_event = 'PgSleep'")) !== "");
     running.kill("SIGTERM");
-    await until("the script has caught the first one", () => running.output().includes("not yet"));
+    await until("the script has caught the first one", () => running.output().includes("not yet")).catch(
+      (cause: Error) => {
+        throw new Error(`${cause.message}\n${running.output()}`, { cause });
+      },
+    );
     running.kill("SIGTERM");
     const run = await running.ended;
     // It can't have looked what became of the database.
