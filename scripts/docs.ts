@@ -1,15 +1,17 @@
 #!/usr/bin/env -S bun --no-env-file
 /** Writes the parts of the documents that are made from code. `--check` only tells whether they are current. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { makeSettingsTable } from "../lib/cli/settings-table.ts";
+import type { Language } from "../lib/cli/settings.ts";
+import { makeHealthSettingsTable, makeSettingsTable } from "../lib/cli/settings-table.ts";
 import { makeErrorPage } from "./support/error-page.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const SETTINGS_SECTION = /(<!-- settings: [^\n]*-->\n)[\s\S]*?(<!-- \/settings -->)/;
+const HEALTH_SETTINGS_SECTION = /(<!-- health settings: [^\n]*-->\n)[\s\S]*?(<!-- \/health settings -->)/;
 
 const PAGES: Readonly<Record<string, (current: string) => string>> = {
-  "README.md": (current) => withSection(current, SETTINGS_SECTION, makeSettingsTable("en")),
-  "README.ko.md": (current) => withSection(current, SETTINGS_SECTION, makeSettingsTable("ko")),
+  "README.md": (current) => withSettings(current, "en"),
+  "README.ko.md": (current) => withSettings(current, "ko"),
   "docs/errors.md": () => makeErrorPage(),
 };
 
@@ -20,6 +22,11 @@ for (const [path, make] of Object.entries(PAGES)) {
   if (wanted === current) continue;
   if (process.argv.includes("--check")) process.exitCode = 1;
   else writeFileSync(url, wanted);
+}
+
+function withSettings(page: string, language: Language): string {
+  const withDeploy = withSection(page, SETTINGS_SECTION, makeSettingsTable(language));
+  return withSection(withDeploy, HEALTH_SETTINGS_SECTION, makeHealthSettingsTable(language));
 }
 
 function withSection(page: string, section: RegExp, text: string): string {

@@ -1,13 +1,15 @@
 /** The help and the README's table: both are made from the settings, and must fit a terminal. */
 import { describe, expect, test } from "bun:test";
+import { HEALTH_SETTINGS } from "../lib/cli/health-settings.ts";
 import { makeHelp } from "../lib/cli/help.ts";
 import { rowsOf } from "../lib/cli/setting-table.ts";
 import { COMMANDS, readRequest, SETTINGS } from "../lib/cli/settings.ts";
-import { makeSettingsTable } from "../lib/cli/settings-table.ts";
+import { makeHealthSettingsTable, makeSettingsTable } from "../lib/cli/settings-table.ts";
 import { displayWidth, padDisplay, wrapDisplay } from "../lib/system/text.ts";
 
 const LANGUAGES = ["ko", "en"] as const;
 const rows = rowsOf(SETTINGS).map(([, row]) => row);
+const healthRows = rowsOf(HEALTH_SETTINGS).map(([, row]) => row);
 
 describe("the width of a text in a terminal", () => {
   const WIDTHS: [string, string, number][] = [
@@ -115,8 +117,13 @@ describe("a default that is shown", () => {
   });
 });
 
-describe.each([...LANGUAGES])("the README's table in %s", (language) => {
-  const lines = makeSettingsTable(language).split("\n");
+describe.each([
+  ["deploy", "ko", makeSettingsTable("ko"), rows],
+  ["deploy", "en", makeSettingsTable("en"), rows],
+  ["health-check", "ko", makeHealthSettingsTable("ko"), healthRows],
+  ["health-check", "en", makeHealthSettingsTable("en"), healthRows],
+] as const)("the README's table of %s in %s", (_, language, table, rows) => {
+  const lines = table.split("\n");
 
   test("a heading, a rule, and a row for each setting, in their order", () => {
     expect(lines[1]).toBe("| --- | --- | --- | --- |");

@@ -1,7 +1,8 @@
-/** The README's table of the settings. */
+/** The README's tables of the settings. */
 import { en } from "../messages/en.ts";
 import { ko } from "../messages/ko.ts";
-import { rowsOf } from "./setting-table.ts";
+import { HEALTH_SETTINGS } from "./health-settings.ts";
+import { rowsOf, type SettingTable } from "./setting-table.ts";
 import { describeDefault, describeFlag, isRequired } from "./setting-words.ts";
 import type { Language } from "./settings.ts";
 import { SETTINGS } from "./settings.ts";
@@ -11,10 +12,19 @@ const WORDS = {
   en: { headings: ["Environment variable", "Flag", "Default", "Meaning"], required: en.labels.required },
 } as const;
 
-/** A Markdown table of every setting, in their order. No line break at the end. */
+/** A Markdown table of every setting of `deploy`, in their order. No line break at the end. */
 export function makeSettingsTable(language: Language): string {
+  return makeTable(SETTINGS, language);
+}
+
+/** As above, of `health-check`. */
+export function makeHealthSettingsTable(language: Language): string {
+  return makeTable(HEALTH_SETTINGS, language);
+}
+
+function makeTable<S>(table: SettingTable<S>, language: Language): string {
   const { headings, required } = WORDS[language];
-  const rows = rowsOf(SETTINGS).map(([, row]) => [
+  const rows = rowsOf(table).map(([, row]) => [
     makeCode(row.environment ?? ""),
     makeCode(describeFlag(row)),
     isRequired(row) ? required : makeCode(describeDefault(row)),
