@@ -1,13 +1,15 @@
 /**
  * Every command of the documents does what it is said to do: the blocks of each page are run one after the other, in a
- * project of their own on a database of their own. The word behind the language of a block says how.
+ * project of their own on a database of their own. The word behind the language of a block says how. The programs are
+ * those that the README's own commands have built, found where those have put them.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { chmodSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
 import { freePort } from "../scripts/support/private-cluster.ts";
 import { denoPermissions } from "./support/built-programs.ts";
 import { type Cluster, sharedCluster, temporaryDirectory } from "./support/cluster.ts";
+import { copyRepository } from "./support/copy.ts";
 import { type Block, commandsOf, DOCUMENTS, readBlocks } from "./support/documents.ts";
 
 const ROOT = dirname(import.meta.dirname);
@@ -37,9 +39,10 @@ const SITUATIONS: Readonly<Record<string, (sandbox: Sandbox) => Promise<string>>
   deployed: async () => "deploy -- true",
   restore: async () => "deploy -- true",
   into: async () => "deploy -- true",
-  // In a project that is not this one.
-  package: async () => `rm package.json scripts lib node_modules
-    (cd "${ROOT}" && npm pack --silent --pack-destination "$OLDPWD")
+  // From which only what is older than a month goes by hand.
+  cleanup: async () => `deploy -- true; touch -d "40 days ago" "$BACKUP_DIR"/backup_*; deploy backup`,
+  "by-hand": async () => `cd "${clone}"`,
+  package: async () => `(cd "${clone}" && npm pack --silent --pack-destination "$OLDPWD")
     echo '{ "private": true }' > package.json`,
   elsewhere: async ({ directory }) =>
     `deploy -- true; mkdir -p "${directory}/mnt/backups"; pg_dump "$DATABASE_URL" > "${directory}/mnt/backups/yesterday.sql"`,
@@ -60,16 +63,27 @@ const REPAIRS: Readonly<Record<string, { readonly wrong: string; readonly typedI
   },
 };
 
+/** What is to be seen afterwards, where the end of the commands does not say enough. */
+const FINDINGS: Readonly<Record<string, string>> = {
+  cleanup: `test "$(cd "$BACKUP_DIR" && ls | sed 's/_[0-9_]*//' | tr '\n' ' ')" = "backup.json backup.sql journal.jsonl "`,
+  "by-hand": `test "$(ls "$BACKUP_DIR"/backup_*.sql | wc -l)" = 1`,
+};
+
 /** Blocks that are run elsewhere: by a step of `.ci/run`, and by the tests of the image in a container. */
 const ELSEWHERE = ["clone", "image"];
 
 const MIGRATIONS = join("examples", "basic", "prisma", "migrations");
 
 let cluster: Cluster;
+let clone: string;
+/** As the README's `clone` commands leave it. */
+let searchPath: string;
 
 beforeAll(async () => {
   cluster = await sharedCluster();
-});
+  clone = makeClone();
+  searchPath = build();
+}, BLOCK_DEADLINE_MS);
 
 const ALL_BLOCKS = DOCUMENTS.flatMap(readBlocks);
 const BLOCKS = ALL_BLOCKS.filter(({ language }) => language === "sh");
@@ -88,7 +102,9 @@ test("every block of SQL says what it mends", () => {
 test("what is run in a clone is a step of .ci/run", () => {
   const steps = readFileSync(join(ROOT, ".ci", "run"), "utf8").replaceAll(" --silent", "");
   const commands = BLOCKS.filter(({ notes }) => notes[0] === "clone").flatMap(({ text }) => commandsOf(text));
-  expect(commands.filter((command) => !steps.includes(command))).toEqual([]);
+  const made = commands.filter((command) => command.startsWith("npm "));
+  expect(made.length).toBeGreaterThan(2);
+  expect(made.filter((command) => !steps.includes(command))).toEqual([]);
 });
 
 test("Deno's permissions are those that the programs are tested with", () => {
@@ -154,9 +170,11 @@ afterAll(async () => {
 async function runBlock(block: Block, { directory, environment }: Sandbox, before: string): Promise<void> {
   const text = block.text
     .replaceAll(/^export DATABASE_URL=.*$/gmu, "")
-    .replaceAll(" /mnt/backups/", ` ${directory}/mnt/backups/`);
+    .replaceAll(" /mnt/backups/", ` ${directory}/mnt/backups/`)
+    .replaceAll("/path/to/app", directory);
+  const after = FINDINGS[block.notes[0] ?? ""] ?? "";
   await cluster.psql("postgres", 'DROP DATABASE IF EXISTS "app_check"');
-  const shell = Bun.spawn(["bash", "-euo", "pipefail", "-c", `${before}\n${text}`], {
+  const shell = Bun.spawn(["bash", "-euo", "pipefail", "-c", `${before}\n${text}\n${after}`], {
     cwd: directory,
     env: { ...environment },
     stdio: ["ignore", "pipe", "pipe"],
@@ -171,28 +189,39 @@ async function runBlock(block: Block, { directory, environment }: Sandbox, befor
   });
 }
 
-/** A project with the example's migrations and an app that ends at once; what a clone has is there as well. */
+/** As Git makes it, with the packages that the set-up has installed. */
+function makeClone(): string {
+  const made = ["node_modules", "dist", "backups", ".cache"];
+  const copy = copyRepository(readdirSync(ROOT).filter((name) => !made.includes(name)));
+  symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
+  return copy;
+}
+
+/** By the README's block, as somebody does it whose shell knows neither Bun nor our programs. */
+function build(): string {
+  const [block] = BLOCKS.filter(({ notes, text }) => notes[0] === "clone" && text.includes("npm run build"));
+  const PATH = (process.env.PATH ?? "").split(delimiter).filter((path) => !path.endsWith("node_modules/.bin"));
+  const script = `{ ${block?.text}\n} >&2; printf %s "$PATH"`;
+  const built = Bun.spawnSync(["bash", "-euo", "pipefail", "-c", script], {
+    cwd: clone,
+    env: { PATH: PATH.join(delimiter), HOME: process.env.HOME ?? "" },
+  });
+  if (!built.success) throw new Error(built.stderr.toString());
+  return built.stdout.toString();
+}
+
+/** A project with the example's migrations and an app that ends at once. */
 async function makeSandbox(): Promise<Sandbox> {
   const directory = temporaryDirectory();
-  for (const name of ["package.json", "scripts", "lib", "node_modules"])
-    symlinkSync(join(ROOT, name), join(directory, name));
   cpSync(join(ROOT, "examples", "basic", "prisma"), join(directory, "prisma"), { recursive: true });
   mkdirSync(join(directory, "dist"));
   writeFileSync(join(directory, "dist", "main.js"), 'console.log("the app has started");\n');
-  const programs = join(directory, "bin");
-  mkdirSync(programs);
-  for (const name of ["deploy", "health-check"]) {
-    const script = join(ROOT, "scripts", `${name}.ts`);
-    writeFileSync(join(programs, name), `#!/bin/sh\nexec "${process.execPath}" --no-env-file "${script}" "$@"\n`);
-    chmodSync(join(programs, name), 0o755);
-  }
-  symlinkSync(process.execPath, join(programs, "bun"));
   const database = await cluster.createDatabase();
   return {
     directory,
     database,
     environment: {
-      PATH: `${programs}:${process.env.PATH}`,
+      PATH: searchPath,
       HOME: process.env.HOME ?? "",
       DATABASE_URL: cluster.url(database),
       DATABASE_NAME: database,

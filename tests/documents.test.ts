@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { DOCUMENTS, readBlocks, readDocument } from "./support/documents.ts";
+import { commandsOf, DOCUMENTS, readBlocks, readDocument } from "./support/documents.ts";
 
 const ROOT = dirname(import.meta.dirname);
 
@@ -53,6 +53,29 @@ test("anchors lead to headings that exist", () => {
 test("the READMEs have the same sections, tables and commands", () => {
   const [english, korean] = ["README.md", "README.ko.md"].map(outlineOf);
   expect(korean).toEqual(english);
+});
+
+test("what the documents show of an image is what an example does", () => {
+  const examples = ["Dockerfile", "Dockerfile.bundle"].map((name) =>
+    readDocument(`examples/docker/${name}`).split("\n"),
+  );
+  const blocks = DOCUMENTS.flatMap(readBlocks).filter(({ language }) => language === "dockerfile");
+  expect(blocks.length).toBeGreaterThan(2);
+  for (const { path, line, text } of blocks) {
+    const shown = commandsOf(text);
+    expect([`${path}:${line}`, examples.some((lines) => shown.every((each) => lines.includes(each)))]).toEqual([
+      `${path}:${line}`,
+      true,
+    ]);
+  }
+});
+
+test.each([
+  ["README.md", "failing-migration-in-English"],
+  ["README.ko.md", "failing-migration"],
+])("the failure that %s shows is the one of a scenario", (path, scenario) => {
+  const [shown] = readBlocks(path).filter(({ text }) => text.includes("MIGRATION_FAILED"));
+  expect(readDocument(`tests/scenarios/${scenario}.txt`)).toContain(`\n${shown?.text}\n-- exit code`);
 });
 
 function listExamples(): string[] {
