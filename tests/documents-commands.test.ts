@@ -69,8 +69,8 @@ const FINDINGS: Readonly<Record<string, string>> = {
   "by-hand": `test "$(ls "$BACKUP_DIR"/backup_*.sql | wc -l)" = 1`,
 };
 
-/** Blocks that are run elsewhere: by a step of `.ci/run`, and by the tests of the image in a container. */
-const ELSEWHERE = ["clone", "image"];
+/** Run elsewhere: by a step of `.ci/run`, and by the tests of the images, of the NestJS example and of the manifests. */
+const ELSEWHERE = ["clone", "image", "nestjs", "kubectl"];
 
 const MIGRATIONS = join("examples", "basic", "prisma", "migrations");
 

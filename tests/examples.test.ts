@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fetchPackage } from "../scripts/support/npm-package.ts";
 import { temporaryDirectory } from "./support/cluster.ts";
+import { commandsOf, readBlocks } from "./support/documents.ts";
 
 setDefaultTimeout(300_000);
 
@@ -71,6 +72,40 @@ describe.each(MANIFESTS)("%s", (path) => {
       const args = ["set", change[0] ?? "", "--local", "--output=json", "--filename=-", change[1] ?? ""];
       const read = JSON.parse(kubectl(args, JSON.stringify(manifest)));
       expect(read).toMatchObject(withoutEmpty(manifest) as object);
+    }
+  });
+});
+
+describe("kubernetes/README.md", () => {
+  const commands = readBlocks("examples/kubernetes/README.md").flatMap(({ text }) => commandsOf(text));
+  const secrets = commands.filter((command) => command.startsWith("kubectl create secret "));
+  const releases = commands.filter((command) => !secrets.includes(command));
+
+  test.skipIf(!isRequested)("its secrets are those that the manifests ask for", async () => {
+    const kubectl = await findKubectl();
+    const made = secrets.map((command) => {
+      const args = [...command.split(" ").slice(1), "--dry-run=client", "--output=json"];
+      const { metadata, data } = JSON.parse(kubectl(args, "")) as { metadata: { name: string }; data: object };
+      return { name: metadata.name, key: Object.keys(data).join() };
+    });
+    const asked = MANIFESTS.flatMap((path) => [
+      ...readExample(path).matchAll(/secretKeyRef: \{ name: (\S+), key: (\S+) \}/g),
+    ]);
+    expect(asked.length).toBeGreaterThan(3);
+    for (const [, name = "", key = ""] of asked) expect(made).toContainEqual({ name, key });
+  });
+
+  // There is no cluster to ask: kubectl has understood a command when it finds that out.
+  test.skipIf(!isRequested)("kubectl understands the commands of a release, and the Job is of that name", async () => {
+    const kubectl = await findKubectl();
+    const jobs = (parseYaml("kubernetes/job.yaml") as readonly Manifest[]).filter(({ kind }) => kind === "Job");
+    const named = releases.flatMap((command) => command.match(/ job\/(\S+)/)?.[1] ?? []);
+    expect(named).toEqual(jobs.map(({ metadata }) => metadata.name));
+    const nowhere = "--server=http://127.0.0.1:9";
+    for (const command of releases) {
+      const args = command.replace("job.yaml", join(EXAMPLES, "kubernetes/job.yaml")).split(" ").slice(1);
+      expect(() => kubectl([...args, nowhere], "")).toThrow("connection refused");
+      expect(() => kubectl([...args, nowhere, "--unknown"], "")).toThrow("unknown flag");
     }
   });
 });

@@ -5,10 +5,13 @@ import { cpSync, existsSync, symlinkSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { freePort } from "../scripts/support/private-cluster.ts";
 import { type Cluster, sharedCluster, temporaryDirectory } from "./support/cluster.ts";
+import { commandsOf, readBlocks } from "./support/documents.ts";
 import { runHealth } from "./support/health.ts";
 import { type Project, startDeploy, until } from "./support/project.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
+/** The commands of the example's page, of which each test takes its own. */
+const COMMANDS = readBlocks("examples/nestjs/README.md").flatMap(({ text }) => commandsOf(text));
 const INSTALL_MS = 300_000;
 const TEST_MS = 180_000;
 
@@ -41,7 +44,15 @@ describe.skipIf(process.env.EXAMPLE_TESTS !== "1")("examples/nestjs", () => {
         text: "안녕",
         pinned: false,
       });
-      expect(await (await fetch(`${address}/notes`)).json()).toHaveLength(1);
+      const asked = COMMANDS.filter((command) => command.startsWith("curl "));
+      expect(asked).toHaveLength(2);
+      for (const command of asked) {
+        const script = command.replace("curl ", "curl --silent --fail ").replace("localhost:3000", `127.0.0.1:${port}`);
+        const { status, stdout } = spawnSync("bash", ["-c", script], { encoding: "utf8" });
+        expect([command, status, stdout]).toEqual([command, 0, expect.stringMatching(/^\{.+\}$/)]);
+      }
+      const notes = (await (await fetch(`${address}/notes`)).json()) as readonly { text: string }[];
+      expect(notes.map(({ text }) => text).sort()).toEqual(["hello", "안녕"]);
 
       const check = await runHealth(["--url", `http://localhost:${port}/health`], {
         environment: { DATABASE_URL: url, MIGRATIONS_DIR: join(project.directory, "prisma", "migrations") },
@@ -69,9 +80,10 @@ describe.skipIf(process.env.EXAMPLE_TESTS !== "1")("examples/nestjs", () => {
 });
 
 function startApp(project: Project, url: string, port: number) {
+  const deployed = COMMANDS.find((command) => command.startsWith("deploy ")) ?? expect.unreachable();
   return startDeploy(project, {
     url,
-    args: ["--lang", "en", "--", "node", "dist/main.js"],
+    args: ["--lang", "en", ...deployed.split(" ").slice(1)],
     environment: { PORT: String(port), HOST: "127.0.0.1" },
   });
 }
@@ -90,12 +102,10 @@ function installExample(): Project {
   }
   symlinkSync(join(ROOT, "node_modules"), join(copy, "node_modules"));
   const directory = join(copy, "examples", "nestjs");
-  for (const args of [
-    ["ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-    ["run", "build"],
-  ]) {
-    const { status, stdout, stderr } = spawnSync("npm", args, { cwd: directory, encoding: "utf8" });
-    if (status !== 0) throw new Error(`npm ${args.join(" ")}: ${stdout}${stderr}`);
+  for (const command of COMMANDS.filter((line) => line.startsWith("npm "))) {
+    const env = { ...process.env, npm_config_audit: "false", npm_config_fund: "false" };
+    const { status, stdout, stderr } = spawnSync("bash", ["-c", command], { cwd: directory, env, encoding: "utf8" });
+    if (status !== 0) throw new Error(`${command}: ${stdout}${stderr}`);
   }
   if (!existsSync(join(directory, "dist", "main.js"))) throw new Error("nothing was built");
   return { directory, backupDirectory: join(directory, "backups"), add: () => {} };

@@ -5,10 +5,11 @@
  */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { chmodSync, cpSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { freePort } from "../../scripts/support/private-cluster.ts";
 import { type Cluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { copyRepository } from "../support/copy.ts";
 import { commandsOf, readBlocks } from "../support/documents.ts";
 import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
 import { until } from "../support/project.ts";
@@ -18,11 +19,10 @@ import { makeStandin, STANDIN_CHANGES } from "./standin.ts";
 const ROOT = resolve(import.meta.dirname, "../..");
 const EXAMPLE = join(ROOT, "examples/nestjs");
 const IMAGES = { notes: "Dockerfile", "notes-bundle": "Dockerfile.bundle" };
-const PROGRAMS = {
-  "prisma-safe-deploy-linux-x64-musl": "deploy",
-  "deploy.js": "deploy.js",
-  "health-check.js": "health-check.js",
-};
+/** The commands of the examples' page: those that make the images, and those that run them. */
+const [BUILDING = [], RUNNING = []] = readBlocks("examples/docker/README.md")
+  .filter(({ notes }) => notes[0] === "image")
+  .map(({ text }) => commandsOf(text));
 const BASE_IMAGE = "node:26-alpine";
 const PASSWORD = "pass w%rd";
 const OWNER = 1001;
@@ -228,18 +228,45 @@ describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in
       const commands = new Set(blocks.flatMap(({ text }) => commandsOf(text)));
       expect(commands.size).toBeGreaterThan(4);
       for (const command of commands) {
-        const { exitCode, stdout, stderr } = await runDocumented(command.replace("<container>", name), name);
-        const said = exitCode === 0 ? "" : stdout + stderr;
-        expect({ command, exitCode, said }).toEqual({ command, exitCode: 0, said: "" });
+        expectDone(command, await runDocumented(command.replace("<container>", name), name));
+      }
+    },
+    TEST_MS,
+  );
+
+  test(
+    "what the example's own page says to run",
+    async () => {
+      expect(RUNNING.length).toBeGreaterThan(3);
+      const port = await freePort();
+      const address = `http://127.0.0.1:${port}`;
+      const { environment } = await makeEnvironment(port);
+      for (const command of RUNNING) {
+        const words = wordsOf(command).map((word) => word.replace(/^DATABASE_URL=.*/, environment[0] ?? ""));
+        const isApp = words.includes("--name");
+        // An engine without a network of its own, and a person who looks on.
+        const surroundings = ["--network=host", ...environment.map((entry) => `--env=${entry}`)];
+        const given = words[1] === "run" ? [...surroundings, ...(isApp ? ["--detach"] : [])] : [];
+        expectDone(command, await engine.tryDocker(...words.slice(1, 2), ...given, ...words.slice(2)));
+        if (isApp) await untilServing("notes", address);
       }
     },
     TEST_MS,
   );
 });
 
+function expectDone(command: string, { exitCode, stdout, stderr }: CommandResult): void {
+  const said = exitCode === 0 ? "" : stdout + stderr;
+  expect({ command, exitCode, said }).toEqual({ command, exitCode: 0, said: "" });
+}
+
+function wordsOf(command: string): string[] {
+  return (command.match(/'[^']*'|\S+/g) ?? []).map((word) => word.replaceAll("'", ""));
+}
+
 /** One of Docker itself, one of Debian on this machine, and the others as root inside the container. */
 async function runDocumented(command: string, name: string): Promise<CommandResult> {
-  const [docker, ...words] = (command.match(/'[^']*'|\S+/g) ?? []).map((word) => word.replaceAll("'", ""));
+  const [docker, ...words] = wordsOf(command);
   if (docker === "docker") return await engine.tryDocker(...words);
   if (docker !== "apt-get") return await engine.tryDocker("exec", "--user=0", name, "sh", "-c", command);
   const { status, stdout, stderr } = spawnSync("bash", ["-c", command], { encoding: "utf8" });
@@ -251,19 +278,27 @@ const LIVE_CHECK = "--health-cmd=health-check --live";
 /** The timing of the image is for real life. The check itself stays as the image has it. */
 const QUICK_CHECKS = ["--health-interval=1s", "--health-retries=2", "--health-start-period=1h"];
 
-/** The context is a copy, so that the programs need not lie in the example's folder. */
+/** By the commands of the example's page, in a copy of the repository, so that nothing is left in the example's folder. */
 async function buildImages(): Promise<void> {
-  const context = temporaryDirectory();
-  cpSync(EXAMPLE, context, { recursive: true, filter: (path) => !/\/(node_modules|dist|generated|bin)$/.test(path) });
-  const dist = temporaryDirectory();
-  const args = ["scripts/build.ts", "--target", "linux-x64-musl", "--outdir", dist];
-  const built = spawnSync(process.execPath, args, { cwd: ROOT, encoding: "utf8" });
-  if (built.status !== 0) throw new Error(built.stderr);
-  mkdirSync(join(context, "bin"));
-  for (const [made, name] of Object.entries(PROGRAMS)) cpSync(join(dist, made), join(context, "bin", name));
-  for (const [image, file] of Object.entries(IMAGES)) {
-    const dockerfile = join(ROOT, "examples/docker", file);
-    await engine.docker("build", "--network=host", "--file", dockerfile, "--tag", image, context);
+  const licenses = ["LICENSE", "THIRD_PARTY_LICENSES"];
+  const copy = copyRepository(["package.json", "bunfig.toml", ...licenses, "lib", "scripts", ".git"]);
+  mkdirSync(join(ROOT, ".cache"), { recursive: true });
+  for (const name of ["node_modules", ".cache"]) symlinkSync(join(ROOT, name), join(copy, name));
+  const filter = (path: string) => !/\/(node_modules|dist|generated|bin)$/.test(path);
+  cpSync(join(ROOT, "examples"), join(copy, "examples"), { recursive: true, filter });
+  expect(BUILDING.length).toBeGreaterThan(4);
+  for (const command of BUILDING) {
+    if (!command.startsWith("docker ")) {
+      const { status, stdout, stderr } = spawnSync("bash", ["-c", command], { cwd: copy, encoding: "utf8" });
+      if (status !== 0) throw new Error(`${command}: exit ${status}\n${stderr}${stdout}`);
+      continue;
+    }
+    for (const [image, file] of Object.entries(IMAGES)) {
+      const other = command.replace("Dockerfile -t notes", `${file} -t ${image}`);
+      const [build = "", ...words] = wordsOf(other).slice(1);
+      const paths = words.map((word) => (word.startsWith("examples/") ? join(copy, word) : word));
+      await engine.docker(build, "--network=host", ...paths);
+    }
   }
 }
 
@@ -290,16 +325,18 @@ async function start(
 ): Promise<Started> {
   const name = `notes-${++started}`;
   const port = await freePort();
-  const used = database ?? (await cluster.createDatabase());
-  const environment = {
-    DATABASE_URL: cluster.url(used),
-    PORT: String(port),
-    HEALTH_URL: `http://localhost:${port}/health`,
-  };
-  const variables = Object.entries(environment).map(([key, value]) => `--env=${key}=${value}`);
+  const { used, environment } = await makeEnvironment(port, database);
+  const variables = environment.map((entry) => `--env=${entry}`);
   const args = ["run", "--detach", "--network=host", `--name=${name}`, ...hardening, ...variables, ...options];
   await engine.docker(...args, image, ...command);
   return { name, port, address: `http://127.0.0.1:${port}`, database: used };
+}
+
+/** What the app is told, "name=value": the database's address comes first. */
+async function makeEnvironment(port: number, database?: string): Promise<{ used: string; environment: string[] }> {
+  const used = database ?? (await cluster.createDatabase());
+  const health = `HEALTH_URL=http://localhost:${port}/health`;
+  return { used, environment: [`DATABASE_URL=${cluster.url(used)}`, `PORT=${port}`, health] };
 }
 
 /** A release with more migrations: the folder of the example and these, over that of the image. */

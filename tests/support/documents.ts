@@ -1,5 +1,5 @@
 /** The documents of the repository, and the blocks of code in them. */
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 const ROOT = dirname(dirname(import.meta.dirname));
@@ -11,6 +11,9 @@ export const DOCUMENTS: readonly string[] = [
   ...readdirSync(join(ROOT, "docs"))
     .filter((name) => name.endsWith(".md"))
     .map((name) => `docs/${name}`),
+  ...readdirSync(join(ROOT, "examples"))
+    .map((name) => `examples/${name}/README.md`)
+    .filter((path) => existsSync(join(ROOT, path))),
 ];
 
 export interface Block {
@@ -42,9 +45,10 @@ export function readBlocks(path: string): Block[] {
   return blocks;
 }
 
-/** The lines of a block without comments. */
+/** The commands of a block without comments; one that goes on behind a backslash is one line. */
 export function commandsOf(text: string): string[] {
   return text
+    .replaceAll(/ *\\\n */gu, " ")
     .split("\n")
     .map((line) => line.replace(/ +#.*$/u, "").trim())
     .filter((line) => line !== "" && !line.startsWith("#"));
