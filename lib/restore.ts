@@ -130,7 +130,11 @@ async function prepare(request: RestoreRequest, { settings, signal, tell }: Oper
       pgRestore: await findTool("pg_restore", facts.serverVersionNumber),
     };
     const { pgRestore } = tools;
-    const backup = await chooseBackup(settings.backupDirectory, owner, request, { pgRestore, signal });
+    const backup = await chooseBackup(settings.backupDirectory, owner, request, {
+      pgRestore,
+      signal,
+      now: () => new Date(),
+    });
     requireTame(backup);
     const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
     const { manifest, hasManifest } = backup;

@@ -2,8 +2,8 @@
  * The backup of an earlier deploy once more: where nothing has changed since, a second one would hold the same. Without
  * it a container that restarts in a loop, over a migration that fails each time, would fill the disk.
  */
+import { rereadBackup } from "./backup/reread.ts";
 import { type Backup, readBackup } from "./backup/store.ts";
-import { verifyBackup } from "./backup/verify.ts";
 import { listDeploys } from "./journal/deploys.ts";
 import { type JournalOwner, selectOwn } from "./journal/lines.ts";
 import { readJournal } from "./journal/store.ts";
@@ -58,7 +58,7 @@ export async function findReusable(
   if (!isUnchanged(earlier, mark, options)) return undefined;
   if ((await readTransactionsSince(session, earlier, fences)) !== "none-committed") return undefined;
   try {
-    await verifyBackup(backup.path, { pgRestore, expected: backup.manifest, signal });
+    await rereadBackup(backup, { pgRestore, signal });
   } catch {
     signal.throwIfAborted();
     // A damaged one is no reason to go without: a new one is taken.

@@ -172,14 +172,14 @@ describe("the list", () => {
       return backup;
     };
     const at = new Date("2026-06-15T12:00:00.000Z");
-    await recordVerification(await read(), at, "a flipped bit");
+    await recordVerification(await read(), { damage: "a flipped bit" });
     expect(await read()).toMatchObject({ state: "damaged", manifest: { verifiedAt: MANIFEST.verifiedAt } });
-    await recordVerification(await read(), at, undefined);
+    await recordVerification(await read(), { goodAt: at });
     expect(await read()).toMatchObject({ state: "present", manifest: { verifiedAt: at.toISOString() } });
     expect((await read()).manifest).not.toHaveProperty("damage");
     const backup = await read();
     await removeBackup(directory, backup);
-    await recordVerification(backup, at, undefined);
+    await recordVerification(backup, { goodAt: at });
     expect(readdirSync(directory)).toEqual([]);
   });
 

@@ -3,10 +3,10 @@ import { stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { DeployError, hasCode } from "../errors.ts";
 import { findNewestTool, findTool } from "../postgres/tools.ts";
-import { readErrorCode } from "../system/files.ts";
 import { isBackupId, parseDumpName } from "./name.ts";
-import { type Backup, listAllBackups, readBackup, recordVerification } from "./store.ts";
-import { isArchive, verifyBackup } from "./verify.ts";
+import { rereadBackup } from "./reread.ts";
+import { type Backup, listAllBackups, readBackup } from "./store.ts";
+import { isArchive } from "./verify.ts";
 
 /** A file to check, with what we know about it. */
 export interface CheckTarget {
@@ -95,25 +95,19 @@ export interface CheckContext {
  *
  * @throws TOOL_NOT_FOUND (an archive without pg_restore), TOOL_FAILED, or the signal's reason
  */
-export async function checkBackup(
-  { path, backup }: CheckTarget,
-  { now, signal, progress }: CheckContext,
-): Promise<CheckedBackup> {
+export async function checkBackup({ path, backup }: CheckTarget, context: CheckContext): Promise<CheckedBackup> {
   const known = { path, createdAt: backup?.manifest.createdAt, database: backup?.manifest.database };
   try {
     const pgRestore = (await isArchive(path)) ? await findArchiveTool(backup) : undefined;
-    const { tables, ...found } = await verifyBackup(path, { pgRestore, expected: backup?.manifest, signal, progress });
-    await record(backup, now(), undefined);
+    const dump = { path, manifest: backup?.manifest };
+    const { tables, ...found } = await rereadBackup(dump, { pgRestore, ...context });
     const rows = tables.reduce((sum, table) => sum + table.rows, 0);
     const checked = [...(found.format === "custom" ? (["blocks"] as const) : []), "structure" as const];
     const withChecksum = backup === undefined ? checked : [...checked, "checksum" as const];
     return { ...known, isGood: true, reason: undefined, checked: withChecksum, ...found, tables: tables.length, rows };
   } catch (cause) {
     if (!hasCode(cause, "BACKUP_NOT_VERIFIED")) throw cause;
-    const { reason } = cause.fields;
-    // What the file system says is not what is in the file.
-    if (readErrorCode(cause.cause) === undefined) await record(backup, now(), reason);
-    return { ...known, ...UNREAD, isGood: false, reason };
+    return { ...known, ...UNREAD, isGood: false, reason: cause.fields.reason };
   }
 }
 
@@ -126,13 +120,6 @@ const UNREAD = {
   rows: undefined,
   largeObjects: undefined,
 } as const;
-
-/** A folder that can only be read is no reason to doubt the backup. */
-async function record(backup: Backup | undefined, at: Date, damage: string | undefined): Promise<void> {
-  if (backup !== undefined && backup.state !== "dump-missing") {
-    await recordVerification(backup, at, damage).catch(() => undefined);
-  }
-}
 
 /** An archive is read by the pg_restore of the pg_dump that wrote it, or by a newer one. */
 async function findArchiveTool(backup: Backup | undefined) {

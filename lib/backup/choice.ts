@@ -7,8 +7,8 @@ import { findTargets } from "./check.ts";
 import type { DumpHazard } from "./dump-scanner.ts";
 import type { Manifest } from "./manifest.ts";
 import { makeBackupId } from "./name.ts";
+import { rereadBackup } from "./reread.ts";
 import { type Backup, type BackupOwner, listBackups } from "./store.ts";
-import { verifyBackup } from "./verify.ts";
 
 export interface BackupRequest {
   /** `latest`, the name of a backup in the folder, or a path. */
@@ -35,11 +35,10 @@ export async function chooseBackup(
   directory: string,
   owner: BackupOwner,
   request: BackupRequest,
-  options: { readonly pgRestore: ClientTool; readonly signal: AbortSignal },
+  options: { readonly pgRestore: ClientTool; readonly signal: AbortSignal; readonly now: () => Date },
 ): Promise<ChosenBackup> {
   const { path, backup } = await findBackup(directory, owner, request);
-  const expected = backup?.manifest;
-  const { hazard, ...found } = await verifyBackup(path, { ...options, expected });
+  const { hazard, ...found } = await rereadBackup({ path, manifest: backup?.manifest }, options);
   if (backup !== undefined) return { path, manifest: backup.manifest, hasManifest: true, hazard };
   const { mtime } = await stat(path);
   const manifest: Manifest = {

@@ -85,15 +85,17 @@ function judgeState(manifest: Manifest, stats: Stats | undefined): Backup["state
   return manifest.damage === undefined ? "present" : "damaged";
 }
 
+/** How a backup was found: good, or what is wrong with it. */
+export type Finding = { readonly goodAt: Date } | { readonly damage: string };
+
 /**
  * Writes down how the last reading of a backup went. Nothing is written where the manifest has gone meanwhile.
  *
- * @param damage what was found wrong; undefined where it is good
  * @throws BACKUP_DIR_UNUSABLE, BACKUP_NO_SPACE
  */
-export async function recordVerification(backup: Backup, at: Date, damage: string | undefined): Promise<void> {
+export async function recordVerification(backup: Backup, found: Finding): Promise<void> {
   const { damage: _, ...manifest } = backup.manifest;
-  const changed = damage === undefined ? { ...manifest, verifiedAt: at.toISOString() } : { ...manifest, damage };
+  const changed = { ...manifest, ...("damage" in found ? found : { verifiedAt: found.goodAt.toISOString() }) };
   await inFolder(dirname(backup.manifestPath), async () => {
     if (await isPresent(backup.manifestPath)) {
       await writeFileAtomically(backup.manifestPath, formatManifest(changed), FILE_MODE);

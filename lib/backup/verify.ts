@@ -43,22 +43,43 @@ const PROGRESS_INTERVAL_MS = 1000;
 /** The longest that a timer can wait; reading a backup has no deadline of its own. */
 const NO_DEADLINE_MS = 2 ** 31 - 1;
 
+/** What a file holds, whatever that is worth. */
+export interface Reading extends FileDigest {
+  readonly format: BackupFormat;
+  readonly findings: DumpFindings;
+}
+
 /**
  * Reads a backup in full: the dump's structure to its very end, its checksum, and what it holds.
  *
  * @throws BACKUP_NOT_VERIFIED, TOOL_NOT_FOUND (custom format without pg_restore), TOOL_FAILED, or the signal's reason
  */
 export async function verifyBackup(path: string, options: VerifyOptions): Promise<Verification> {
+  return judgeReading(path, await readWhole(path, options), options.expected);
+}
+
+/**
+ * The first half of it.
+ *
+ * @throws BACKUP_NOT_VERIFIED where the file can't be read, TOOL_NOT_FOUND, TOOL_FAILED, or the signal's reason
+ */
+export async function readWhole(path: string, options: Omit<VerifyOptions, "expected">): Promise<Reading> {
   try {
     const format = await readFormat(path);
-    const verification = format === "plain" ? await verifyPlain(path, options) : await verifyArchive(path, options);
-    const difference = findDifference(verification, options.expected);
-    if (difference !== undefined) throw new DeployError("BACKUP_NOT_VERIFIED", { path, reason: difference });
-    return verification;
+    return format === "plain" ? await readPlain(path, options) : await readCustom(path, options);
   } catch (cause) {
     if (readErrorCode(cause) === undefined || options.signal?.aborted) throw cause;
     throw new DeployError("BACKUP_NOT_VERIFIED", { path, reason: describeSystemError(cause) }, { cause });
   }
+}
+
+/** The second half of it. @throws BACKUP_NOT_VERIFIED */
+export function judgeReading(path: string, reading: Reading, expected: VerifyOptions["expected"]): Verification {
+  const { findings, ...rest } = reading;
+  const content = requireWhole(path, findings);
+  const difference = findDifference(reading, expected);
+  if (difference !== undefined) throw new DeployError("BACKUP_NOT_VERIFIED", { path, reason: difference });
+  return { ...rest, ...content };
 }
 
 /**
@@ -91,17 +112,16 @@ function makeCounter(progress: VerifyOptions["progress"]): (chunk: Uint8Array) =
   };
 }
 
-async function verifyPlain(path: string, { signal, progress }: VerifyOptions): Promise<Verification> {
-  const { findings, ...digest } = await readPlainDump(path, { signal, progress });
-  return { format: "plain", ...digest, ...requireWhole(path, findings) };
+async function readPlain(path: string, { signal, progress }: VerifyOptions): Promise<Reading> {
+  return { format: "plain", ...(await readPlainDump(path, { signal, progress })) };
 }
 
-async function verifyArchive(path: string, options: VerifyOptions): Promise<Verification> {
+async function readCustom(path: string, options: VerifyOptions): Promise<Reading> {
   const { pgRestore, signal, progress } = options;
   if (pgRestore === undefined) throw new DeployError("TOOL_NOT_FOUND", { tool: "pg_restore" });
   const unpacking = readArchive(path, pgRestore, { signal, progress });
   const [findings, digest] = await awaitBoth(unpacking, readDigest(path, { signal }));
-  return { format: "custom", ...digest, ...requireWhole(path, findings) };
+  return { format: "custom", ...digest, findings };
 }
 
 export function requireWhole(path: string, findings: DumpFindings): DumpContent {
@@ -191,7 +211,8 @@ async function readDigest(path: string, { each, growth, signal }: ReadOptions): 
   }
 }
 
-function findDifference(found: FileDigest, expected: FileDigest | undefined): string | undefined {
+/** How a file differs from the one that its manifest describes. Pure. */
+export function findDifference(found: FileDigest, expected: FileDigest | undefined): string | undefined {
   if (expected === undefined) return undefined;
   if (found.sizeBytes !== expected.sizeBytes) {
     return `it has ${found.sizeBytes} bytes, and its manifest says ${expected.sizeBytes}`;

@@ -11,8 +11,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Manifest } from "../backup/manifest.ts";
 import { copyWithoutUnknownSetting, holdsUnknownSetting } from "../backup/readable-text.ts";
+import { rereadBackup } from "../backup/reread.ts";
 import { writesUnknownSetting } from "../backup/unknown-setting.ts";
-import { verifyBackup } from "../backup/verify.ts";
 import { DeployError, type RestoreReason } from "../errors.ts";
 import type { Database } from "../postgres/database.ts";
 import type { Session } from "../postgres/session.ts";
@@ -89,7 +89,7 @@ const OUTPUT_LINES_MAX = 20;
 export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredInPlace> {
   const { database, backup, signal } = options;
   const { pgRestore } = options.tools;
-  await verifyBackup(backup.path, { pgRestore, expected: backup.manifest, signal });
+  await rereadBackup(backup, { pgRestore, signal });
   const session = await database.open("restore");
   const directory = await mkdtemp(join(dirname(backup.path), WORK_PREFIX));
   try {

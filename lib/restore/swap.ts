@@ -232,8 +232,8 @@ async function pidsOf(sessions: readonly Session[]): Promise<number[]> {
 }
 
 async function requireVerified({ backup, tools, signal }: SwapWork): Promise<void> {
-  const { verifyBackup } = await import("../backup/verify.ts");
-  await verifyBackup(backup.path, { pgRestore: tools.pgRestore, expected: backup.manifest, signal });
+  const { rereadBackup } = await import("../backup/reread.ts");
+  await rereadBackup(backup, { pgRestore: tools.pgRestore, signal });
 }
 
 /** They belong to the database itself, and would follow the failed one. */

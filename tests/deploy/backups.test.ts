@@ -15,6 +15,7 @@ import { basename, join } from "node:path";
 import { formatManifest, type Manifest, parseManifest } from "../../lib/backup/manifest.ts";
 import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { type Cluster, sharedCluster, temporaryDirectory } from "../support/cluster.ts";
+import { flipBit } from "../support/flip-bit.ts";
 import { makeProject, type Project, runDeploy, startDeploy, until } from "../support/project.ts";
 import { openDatabase } from "../support/restore.ts";
 import { writeSpoiler } from "../support/spoiler.ts";
@@ -76,13 +77,6 @@ function age(path: string, days: number): void {
   const manifest = readManifest(path);
   const createdAt = new Date(Date.parse(manifest.createdAt) - days * DAY_MS).toISOString();
   writeFileSync(path.replace(/\.(sql|dump)$/, ".json"), formatManifest({ ...manifest, createdAt }));
-}
-
-function flipBit(path: string, part = 0.7): void {
-  const bytes = readFileSync(path);
-  const at = Math.floor(bytes.length * part);
-  bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
-  writeFileSync(path, bytes);
 }
 
 describe("backup", () => {

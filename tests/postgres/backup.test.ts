@@ -13,12 +13,13 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type BackupContext, type BackupRequest, takeBackup } from "../../lib/backup/dump.ts";
 import { IN_PLACE_SETTING, makeGuard } from "../../lib/backup/guard.ts";
 import { parseManifest } from "../../lib/backup/manifest.ts";
 import type { BackupFormat } from "../../lib/backup/name.ts";
-import { type Backup, listBackups } from "../../lib/backup/store.ts";
+import { rereadBackup } from "../../lib/backup/reread.ts";
+import { type Backup, listBackups, readBackup } from "../../lib/backup/store.ts";
 import { verifyBackup } from "../../lib/backup/verify.ts";
 import { DeployError } from "../../lib/errors.ts";
 import { type Database, makeDatabase } from "../../lib/postgres/database.ts";
@@ -26,6 +27,7 @@ import type { Session } from "../../lib/postgres/session.ts";
 import { type ClientTool, findTool } from "../../lib/postgres/tools.ts";
 import { parseConnectionUrl } from "../../lib/postgres/url.ts";
 import { type Cluster, sharedCluster, startCluster, temporaryDirectory } from "../support/cluster.ts";
+import { flipBit } from "../support/flip-bit.ts";
 import { writeSpoiler } from "../support/spoiler.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
 
@@ -537,13 +539,11 @@ describe("verification", () => {
   });
 
   test.each(FORMATS)("%s: finds a single flipped bit by its manifest", async (format) => {
-    const { path, manifest } = backups[format];
+    const { path } = backups[format];
     const copy = join(temporaryDirectory(), "copy");
     for (const part of [0.2, 0.5, 0.8]) {
-      const bytes = readFileSync(path);
-      const at = Math.floor(manifest.sizeBytes * part);
-      bytes.writeUInt8(bytes.readUInt8(at) ^ 1, at);
-      writeFileSync(copy, bytes);
+      copyFileSync(path, copy);
+      flipBit(copy, part);
       expect(await failure(verifyBackup(copy, { pgRestore, expected: expectedOf(backups[format]) }))).toMatchObject(
         UNVERIFIED,
       );
@@ -555,6 +555,21 @@ describe("verification", () => {
     writeFileSync(path, textOf(await cluster.createDatabase()));
     const error = await failure(verifyBackup(path, { pgRestore, expected: expectedOf(backups.plain) }));
     expect((error as DeployError<"BACKUP_NOT_VERIFIED">).fields.reason).toContain("its manifest says");
+  });
+
+  test("a pg_restore that was killed says nothing against the file, and a flipped bit does", async () => {
+    const backup = await take(odd, { directory: join(temporaryDirectory(), "backups"), format: "custom" });
+    const state = async () => (await readBackup(dirname(backup.path), backup.manifest.id))?.state;
+    const killed = { ...pgRestore, path: join(temporaryDirectory(), "pg_restore") };
+    writeFileSync(killed.path, "#!/bin/sh\nkill -9 $$\n", { mode: 0o755 });
+    expect(await failure(rereadBackup(backup, { pgRestore: killed }))).toMatchObject(UNVERIFIED);
+    expect(await state()).toBe("present");
+    flipBit(backup.path);
+    expect(await failure(rereadBackup(backup, { pgRestore }))).toMatchObject(UNVERIFIED);
+    expect(await state()).toBe("damaged");
+    flipBit(backup.path);
+    await rereadBackup(backup, { pgRestore, now: () => new Date() });
+    expect(await state()).toBe("present");
   });
 
   test("a file that is gone is not verified", async () => {
