@@ -107,6 +107,7 @@ describe("a manifest", () => {
     ["one with a negative size", { sizeBytes: -1 }],
     ["one with a size in words", { sizeBytes: "4" }],
     ["one with a short checksum", { sha256: "abc" }],
+    ["one that took less than no time", { durationMs: -1 }],
     ["one with odd tables", { tables: [{ schema: "a", name: "b", rows: "1" }] }],
     ["one without history", { history: null }],
     ["one with an odd history", { history: { applied: 1 } }],

@@ -95,12 +95,15 @@ export async function takeBackup(request: BackupRequest, context: BackupContext)
   context.signal?.throwIfAborted();
   await prepareFolder(directory);
   const createdAt = context.now();
+  const startedMs = performance.now();
   const claim = await claimId(directory, createdAt);
   try {
     request.onClaimed?.(claim.id);
     const verification = await writeDump(claim, request, context);
     context.signal?.throwIfAborted();
-    return await publish(claim, makeManifest(claim.id, createdAt, verification, request, context), directory);
+    const durationMs = Math.round(performance.now() - startedMs);
+    const manifest = { ...makeManifest(claim.id, createdAt, verification, request, context), durationMs };
+    return await publish(claim, manifest, directory);
   } catch (cause) {
     const writtenBytes = await readSize(claim.partialPath);
     await removeAll(directory, claim, format);

@@ -40,6 +40,8 @@ export interface Manifest {
   readonly largeObjects: number;
   /** When the whole dump was last read and found good, ISO 8601 in UTC. */
   readonly verifiedAt: string;
+  /** How long it took to take and to verify it. */
+  readonly durationMs?: number;
   /** What was found wrong when it was last read in full. Such a backup is none. */
   readonly damage?: string;
   /** What `sumData` of the estimate said: by it the next one is estimated. */
@@ -88,7 +90,7 @@ function isIdentityValid(value: Fields): boolean {
 }
 
 function isContentValid(value: Fields): boolean {
-  const { sha256, tables, history, precedes, dataBytes } = value;
+  const { sha256, tables, history, precedes, dataBytes, durationMs } = value;
   return (
     isCount(value.sizeBytes) &&
     typeof sha256 === "string" &&
@@ -101,7 +103,8 @@ function isContentValid(value: Fields): boolean {
     Array.isArray(precedes) &&
     precedes.every((name) => typeof name === "string") &&
     isCount(value.largeObjects) &&
-    (dataBytes === undefined || isCount(dataBytes))
+    (dataBytes === undefined || isCount(dataBytes)) &&
+    (durationMs === undefined || isCount(durationMs))
   );
 }
 
