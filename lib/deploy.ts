@@ -56,7 +56,7 @@ export interface Operations<Backup extends TakenBackup = TakenBackup> {
    */
   restore(): Promise<KeptDatabase | undefined>;
   /** The commands for a person, where nothing more may be done automatically. */
-  makeInstructions(backup: Backup): Promise<readonly string[]>;
+  makeInstructions(backup: Backup, choices: RecoveryChoices | undefined): Promise<readonly string[]>;
   /** What that person can choose, and what it costs, as far as it can be found out. */
   describeChoices(backup: Backup): Promise<RecoveryChoices>;
   prune(backup: Backup): Promise<void>;
@@ -354,8 +354,8 @@ async function unresolved(
   operations: Operations,
 ): Promise<Outcome> {
   // What is true of the database must be told, whatever happens to the advice.
-  const instructions = await operations.makeInstructions(backup).catch(() => []);
   const choices = await operations.describeChoices(backup).catch(() => undefined);
+  const instructions = await operations.makeInstructions(backup, choices).catch(() => []);
   return { kind: "unresolved", failure, recoveryFailures, backupPath: backup.path, choices, instructions };
 }
 

@@ -323,15 +323,27 @@ class DatabaseOperations implements DeployOperations {
     return await restore(access, { point, history }, this.#context);
   }
 
-  async makeInstructions(backup: Backup): Promise<readonly string[]> {
+  async makeInstructions(backup: Backup, choices: RecoveryChoices | undefined): Promise<readonly string[]> {
     const { makeInstructions } = await import("./restore/instructions.ts");
-    return makeInstructions(backup, this.#context.settings.target, this.#point?.mark.content.properties);
+    const { target, maintenanceDatabase } = this.#context.settings;
+    return makeInstructions(backup, target, {
+      properties: this.#point?.mark.content.properties,
+      maintenanceDatabase,
+      asksForRole: choices?.isForAnotherRole ?? false,
+    });
   }
 
-  async describeChoices(backup: Backup): Promise<RecoveryChoices> {
-    const { describeChoices } = await import("./recovery.ts");
-    const { point, session } = this.#current();
-    return await describeChoices(session, { ...point, backup }, this.#context.settings);
+  async describeChoices({ manifest }: Backup): Promise<RecoveryChoices> {
+    const { readPresent } = await import("./recovery.ts");
+    const { makeChoices } = await import("./restore/choices.ts");
+    const { settings, tell } = this.#context;
+    const { point } = this.#current();
+    // Whoever has found out before that there is no server has waited for it already.
+    const patience = { waitMs: LOOK_WAIT_MS, signal: new AbortController().signal, tell };
+    const present = await retryWhileUnavailable(() => readPresent(this.#database, point, settings), patience).catch(
+      () => undefined,
+    );
+    return makeChoices({ database: settings.target.database, manifest, present });
   }
 
   async prune(backup: Backup): Promise<void> {
@@ -498,3 +510,4 @@ const SHUT_ATTEMPTS_MAX = 5;
 
 /** After a lost connection the server may be recovering from a crash: that is worth more than an impatient setting. */
 const RECONNECT_MS_MIN = 60_000;
+const LOOK_WAIT_MS = 10_000;

@@ -40,8 +40,6 @@ export interface RecoveryPoint {
   readonly confirmed?: MarkedEvidence | undefined;
   /** Once it was proven, after a failure, that nobody else has written since the mark: what the proof goes on from. */
   proven: MarkedEvidence | undefined;
-  /** How long the backup took; undefined where another deploy has taken it. */
-  readonly backupMs?: number | undefined;
 }
 
 const DUMP_LOCK_WAIT_MS = 60_000;
@@ -110,7 +108,7 @@ async function backUp(
   prepared: Prepared,
   history: History,
   context: MarkContext,
-): Promise<Pick<RecoveryPoint, "backup" | "mark" | "backupMs">> {
+): Promise<Pick<RecoveryPoint, "backup" | "mark">> {
   const { journal, restorePlan } = point;
   const { settings, tell } = context;
   const migrations = prepared.scripts.map(({ name, checksum }) => ({ name, checksum }));
@@ -118,11 +116,9 @@ async function backUp(
   journal.record({ step: "begun", program: VERSION, engine: settings.migrateEngine, migrations, schema });
   const reasons = restorePlan.format === "custom" ? restorePlan.why : [];
   tell({ kind: "backup-started", format: restorePlan.format, reasons });
-  const startedMs = performance.now();
   const reused = await reuseBackup(session, point, prepared, context);
   const mark = reused === undefined ? point.mark : { ...point.mark, content: reused.content };
   const backup = reused?.backup ?? (await takeNewBackup(database, point, prepared, history, context));
-  const backupMs = reused === undefined ? performance.now() - startedMs : undefined;
   await writeMarkFile(settings.backupDirectory, {
     version: 1,
     deploy: journal.deploy,
@@ -133,7 +129,7 @@ async function backUp(
     pending: prepared.plan.pending,
   });
   journal.record({ step: "backed-up", backup: backup.manifest.id, isReused: reused !== undefined });
-  return { backup, mark, backupMs };
+  return { backup, mark };
 }
 
 async function takeNewBackup(

@@ -13,7 +13,7 @@ import type { Session } from "./postgres/session.ts";
 import type { Tools } from "./preflight.ts";
 import { allReasons, type RecoveryPoint } from "./recovery-point.ts";
 import { isWorthAnotherTry } from "./restore/attempts.ts";
-import type { RecoveryChoices } from "./restore/choices.ts";
+import type { PresentFacts } from "./restore/choices.ts";
 import { confirmProof } from "./restore/confirmation.ts";
 import { expectGrowth } from "./restore/growth.ts";
 import { isContentOf, listClusterChanges, readClusterDigests, readInvalidIndexes } from "./restore/mark.ts";
@@ -295,19 +295,32 @@ export async function verifyApplied(
   return invalid.length > 0 ? [{ about: "invalid-index", indexes: invalid }] : [];
 }
 
-/** @throws what the session throws */
-export async function describeChoices(
-  session: Session,
-  { mark, backup, restorePlan: plan, backupMs }: RecoveryPoint,
+/**
+ * Asked in a session of its own: that of the deploy may be gone, or not be what it was before a script.
+ *
+ * @throws what reading the rows meets
+ */
+export async function readPresent(
+  database: Database,
+  { mark }: Pick<RecoveryPoint, "mark">,
   settings: OperationSettings,
-): Promise<RecoveryChoices> {
-  const { makeChoices } = await import("./restore/choices.ts");
+): Promise<PresentFacts> {
+  const { readRestoreFacts } = await import("./restore/facts.ts");
+  const { readSwapFacts } = await import("./restore/swap-facts.ts");
   const { readRowChanges } = await import("./restore/row-changes.ts");
-  const changes = mark.rowCounters === undefined ? undefined : await readRowChanges(session, mark.rowCounters);
-  const open = (await readRows(session, settings)).filter((row) => !row.finishedAt && !row.rolledBackAt);
-  const unfinished = open.map(({ name }) => name);
-  const { manifest } = backup;
-  return makeChoices({ database: settings.target.database, manifest, plan, backupMs, changes, unfinished });
+  const session = await database.open("look");
+  const readFacts = async () => ({
+    ...(await readRestoreFacts(session)),
+    swap: await readSwapFacts(database, session, settings.maintenanceDatabase),
+  });
+  try {
+    const changes = mark.rowCounters === undefined ? undefined : await readRowChanges(session, mark.rowCounters);
+    const open = (await readRows(session, settings)).filter((row) => !row.finishedAt && !row.rolledBackAt);
+    const unfinished = open.map(({ name }) => name);
+    return { changes, unfinished, restore: await readFacts().catch(() => undefined) };
+  } finally {
+    await session.close();
+  }
 }
 
 async function readRows(session: Session, settings: OperationSettings): Promise<readonly MigrationRow[]> {

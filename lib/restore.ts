@@ -8,7 +8,7 @@
 import { type ChosenBackup, chooseBackup } from "./backup/choice.ts";
 import { readOwner } from "./backup/room.ts";
 import type { BackupOwner } from "./backup/store.ts";
-import { DeployError, type RestoreReason } from "./errors.ts";
+import { DeployError } from "./errors.ts";
 import type { Event } from "./events.ts";
 import { listDeploys, listUnsettled } from "./journal/deploys.ts";
 import { selectOwn } from "./journal/lines.ts";
@@ -21,13 +21,14 @@ import { type Database, makeDatabase } from "./postgres/database.ts";
 import { quoteLiteral } from "./postgres/identifier.ts";
 import type { Session } from "./postgres/session.ts";
 import { type ClientTool, findTool } from "./postgres/tools.ts";
+import { chooseByHand } from "./restore/by-hand.ts";
 import { readRestoreFacts } from "./restore/facts.ts";
 import { lowerAnyFence } from "./restore/fence.ts";
 import { makeRemovalCommand } from "./restore/instructions.ts";
 import { resolveSwap } from "./restore/interrupted-swap.ts";
 import { type Mark, takeMark } from "./restore/mark.ts";
 import { readMarkFile } from "./restore/mark-file.ts";
-import { chooseRestore, type Rung } from "./restore/plan.ts";
+import type { Rung } from "./restore/plan.ts";
 import { PROPERTIES_QUERY } from "./restore/properties.ts";
 import { readSwapFacts } from "./restore/swap-facts.ts";
 
@@ -138,12 +139,13 @@ async function prepare(request: RestoreRequest, { settings, signal, tell }: Oper
     requireTame(backup);
     const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
     const { manifest, hasManifest } = backup;
-    const how = chooseHow(request, backup, chooseRestore({ ...facts, swap }, { format: "custom" }));
+    const chosen = chooseByHand({ ...facts, swap }, backup, request.into);
+    if (chosen.how === "impossible") throw new DeployError("RESTORE_IMPOSSIBLE", { reasons: chosen.reasons });
     if (request.into !== undefined) await requireFree(session, request.into);
     const isOther = hasManifest && manifest.database !== owner.database;
     const choice = {
       database: request.into ?? owner.database,
-      how,
+      how: chosen.how,
       path: backup.path,
       createdAt: manifest.createdAt,
       sizeBytes: manifest.sizeBytes,
@@ -162,34 +164,6 @@ function requireTame({ path, hazard }: ChosenBackup): void {
   const reason = `it holds a command of psql that pg_dump writes only when it is asked to: ${hazard.text}`;
   throw new DeployError("BACKUP_NOT_VERIFIED", { path, reason });
 }
-
-/** That an earlier swap has kept a database is no obstacle to a person. */
-function chooseHow(
-  { into }: RestoreRequest,
-  { manifest, hazard }: ChosenBackup,
-  { reasonsNot, swapReasonsNot }: ReturnType<typeof chooseRestore>,
-): RestoreChoice["how"] {
-  const againstSwap = swapReasonsNot.filter((reason) => reason !== "failed-database-kept");
-  // What belongs to the present database does not matter to a new one.
-  const againstAside = againstSwap.filter((reason) => ASIDE_REASONS.includes(reason));
-  const endsEarly = manifest.format === "plain" && (manifest.largeObjects > 0 || hazard?.kind === "commit");
-  const againstInPlace: RestoreReason[] = [
-    ...reasonsNot,
-    ...(endsEarly ? (["large-objects", "plain-format"] as const) : []),
-  ];
-  if (into !== undefined && againstAside.length === 0) return "aside";
-  if (into === undefined && againstSwap.length === 0) return "swap";
-  if (into === undefined && againstInPlace.length === 0) return "in-place";
-  const reasons = into === undefined ? [...new Set([...againstSwap, ...againstInPlace])] : againstAside;
-  throw new DeployError("RESTORE_IMPOSSIBLE", { reasons });
-}
-
-const ASIDE_REASONS: readonly RestoreReason[] = [
-  "create-database-denied",
-  "tablespace-denied",
-  "no-maintenance-database",
-  "not-owner",
-];
 
 async function requireFree(session: Session, name: string): Promise<void> {
   const [row] = await session.query<{ exists: boolean }>(

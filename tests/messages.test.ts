@@ -237,7 +237,9 @@ function allTexts(messages: Messages): Map<string, readonly string[]> {
   for (const [index, choices] of CHOICES.entries()) {
     add(`choices ${index}`, [...messages.choices.restore(choices), ...messages.choices.goOn(choices)]);
   }
-  add("choices by tools", [messages.choices.byTools]);
+  for (const [index, choices] of [undefined, ...CHOICES].entries()) {
+    add(`choices by tools ${index}`, messages.choices.byTools(choices));
+  }
   for (const [key, words] of Object.entries(labels)) add(`label ${key}`, [words.trimEnd()]);
   return texts;
 }

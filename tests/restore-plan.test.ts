@@ -9,30 +9,7 @@ import {
   type SwapReason,
 } from "../lib/restore/plan.ts";
 import type { SwapFacts } from "../lib/restore/swap-facts.ts";
-
-const FACTS: RestoreFacts = {
-  serverVersionNumber: 150018,
-  serverVersion: "15.18",
-  systemIdentifier: "7300000000000000001",
-  isSuperuser: false,
-  canCreateSchemas: true,
-  largeObjects: 0,
-  foreignLargeObjects: 0,
-  foreignObjects: [],
-  foreignDependents: [],
-  foreignWritable: [],
-  foreignGrantors: [],
-  superuserMade: [],
-  notGiveable: [],
-  publicationsForAllTables: [],
-  extensionsInSchemas: [],
-  extensionsWithOwnRestore: [],
-  replicationSlots: [],
-  subscriptions: 0,
-  tables: 100,
-  lockCapacity: 6400,
-  databaseSizeBytes: 10_000_000,
-};
+import { FACTS, SWAP } from "./support/restore-facts.ts";
 
 test("a database of one's own is restored in place from the specification's plain file", () => {
   expect(chooseRestore(FACTS, { format: "auto" })).toEqual({
@@ -115,19 +92,6 @@ describe("what forbids the restore in place", () => {
 test("one table less than the lock table has room for is possible", () => {
   expect(chooseRestore({ ...FACTS, tables: 533 }, { format: "auto" }).rungs).toEqual(["in-place"]);
 });
-
-const SWAP: SwapFacts = {
-  isOwner: true,
-  canCreateDatabase: true,
-  canUseTablespace: true,
-  hasMaintenance: true,
-  failedDatabases: [],
-  preparedTransactions: 0,
-  unsettable: [],
-  hasForeignGrants: false,
-  extensionsToPlace: [],
-  extensionsNotCreatable: [],
-};
 
 describe("a swap comes first where it is possible", () => {
   const facts = { ...FACTS, swap: SWAP };

@@ -72,7 +72,11 @@ describe("commands for a person", () => {
     const parsed = parseConnectionUrl(url);
     if ("problem" in parsed) throw new Error(parsed.problem.kind);
     const manifest = { id: "backup_20241219_143022", format } as Manifest;
-    return makeInstructions({ path: "/app/my backups/b.sql", manifest }, { ...parsed.target, database }, properties);
+    return makeInstructions(
+      { path: "/app/my backups/b.sql", manifest },
+      { ...parsed.target, database },
+      { properties },
+    );
   }
 
   test("the password is asked for and nowhere printed", () => {

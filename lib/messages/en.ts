@@ -742,29 +742,56 @@ export const en: Messages = {
   choices: {
     restore: (choices) => {
       const changed = describeChanges(choices, { rows: (rows) => count(rows, "row") });
-      const { backup, database, backupSizeBytes, restoreMs, keepsPresent, changes } = choices;
+      const { backup, database, backupSizeBytes, restoreMs, restore, changes } = choices;
+      const command = `deploy restore ${backup}`;
+      const consenting = `${command} --yes-restore ${quoteWord(database)}`;
       return [
         "To go back to the backup:",
-        `  deploy restore ${backup} --yes-restore ${quoteWord(database)}`,
+        ...(restore?.how === "impossible"
+          ? [
+              "  The command deploy restore cannot go back to it now:",
+              ...restore.reasons.map((reason) => `    ${en.reasons[reason]}`),
+              ...(choices.isForAnotherRole
+                ? [
+                    `  As the owner of the database with the right CREATEDB, or as a superuser (DATABASE_URL): ${consenting}`,
+                  ]
+                : []),
+              ...(choices.mayRestoreInto ? [`  To restore into a new database: ${command} --into <name>`] : []),
+            ]
+          : [`  ${restore === undefined ? command : consenting}`]),
         `  Backup ${formatBytes(backupSizeBytes)}, expected time: ${restoreMs === undefined ? "not known" : `about ${formatDuration(restoreMs)}`}`,
         changes === undefined
           ? "  Rows written since the backup: not known"
           : `  Rows written since the backup (this deploy and others, by the statistics of the server): ${changed ?? "none"}`,
-        keepsPresent
-          ? "  The present database is kept by another name, so nothing is lost."
-          : "  It is restored in place, so everything written since the backup is lost.",
+        ...(restore?.how === "swap" ? ["  The present database is kept by another name, so nothing is lost."] : []),
+        ...(restore?.how === "in-place"
+          ? ["  It is restored in place, so everything written since the backup is lost."]
+          : []),
+        ...(restore === undefined
+          ? ["  Whether the present database is kept is not known: the command says so first, and asks for consent."]
+          : []),
       ];
     },
-    goOn: ({ unfinished }) => [
+    goOn: ({ unfinished, backupMs }) => [
       "To leave it and go on:",
-      ...unfinished.flatMap((name) => [
+      ...(unfinished === undefined ? ["  To see which migrations are unfinished: deploy status"] : []),
+      ...(unfinished ?? []).flatMap((name) => [
         `  If nothing of it is left: deploy resolve --rolled-back ${quoteWord(name)}`,
         `  If all of it is there: deploy resolve --applied ${quoteWord(name)}`,
       ]),
       "  deploy",
+      `  Expected time (where something is pending): backup ${backupMs === undefined ? "not known" : `about ${formatDuration(backupMs)}`}, and the migrations`,
       "  Whatever other clients wrote stays.",
     ],
-    byTools: "To restore by PostgreSQL's own tools:",
+    byTools: (choices) => [
+      "To restore by PostgreSQL's own tools:",
+      ...(choices?.againstTools === undefined ? ["  Whether this role has the rights for it is not known."] : []),
+      ...(choices?.againstTools?.length ? ["  Not possible with this role, or as things are:"] : []),
+      ...(choices?.againstTools ?? []).map((reason) => `    ${en.reasons[reason]}`),
+      ...(choices?.isForAnotherRole
+        ? ["  So the commands ask for the name of another role first, such as a superuser."]
+        : []),
+    ],
   },
   commandHelp: {
     deploy: "Check the status, back up, migrate, clean up, start the app.",

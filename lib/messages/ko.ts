@@ -717,29 +717,52 @@ export const ko: Messages = {
   choices: {
     restore: (choices) => {
       const changed = describeChanges(choices, { rows: (rows) => `${rows}행` });
-      const { backup, database, backupSizeBytes, restoreMs, keepsPresent, changes } = choices;
+      const { backup, database, backupSizeBytes, restoreMs, restore, changes } = choices;
+      const command = `deploy restore ${backup}`;
+      const consenting = `${command} --yes-restore ${quoteWord(database)}`;
       return [
         "백업으로 되돌리려면:",
-        `  deploy restore ${backup} --yes-restore ${quoteWord(database)}`,
+        ...(restore?.how === "impossible"
+          ? [
+              "  deploy restore 명령으로는 지금 되돌릴 수 없습니다:",
+              ...restore.reasons.map((reason) => `    ${ko.reasons[reason]}`),
+              ...(choices.isForAnotherRole
+                ? [
+                    `  데이터베이스 소유자이면서 CREATEDB 권한이 있는 역할 또는 superuser로 (DATABASE_URL): ${consenting}`,
+                  ]
+                : []),
+              ...(choices.mayRestoreInto ? [`  새 데이터베이스에 복원하려면: ${command} --into <name>`] : []),
+            ]
+          : [`  ${restore === undefined ? command : consenting}`]),
         `  백업 ${formatBytes(backupSizeBytes)}, 예상 시간: ${restoreMs === undefined ? "알 수 없음" : `약 ${formatDuration(restoreMs)}`}`,
         changes === undefined
           ? "  백업 이후 바뀐 행: 알 수 없음"
           : `  백업 이후 바뀐 행 (이 배포와 다른 클라이언트, 서버 통계 기준): ${changed ?? "없음"}`,
-        keepsPresent
-          ? "  지금의 데이터베이스는 다른 이름으로 남으므로 사라지는 것은 없습니다."
-          : "  제자리에서 복원하므로 백업 이후에 쓴 내용은 모두 사라집니다.",
+        ...(restore?.how === "swap" ? ["  지금의 데이터베이스는 다른 이름으로 남으므로 사라지는 것은 없습니다."] : []),
+        ...(restore?.how === "in-place" ? ["  제자리에서 복원하므로 백업 이후에 쓴 내용은 모두 사라집니다."] : []),
+        ...(restore === undefined
+          ? ["  지금의 데이터베이스가 남을지 확인하지 못했습니다. 이 명령은 그것을 먼저 알리고 동의를 구합니다."]
+          : []),
       ];
     },
-    goOn: ({ unfinished }) => [
+    goOn: ({ unfinished, backupMs }) => [
       "그대로 두고 계속하려면:",
-      ...unfinished.flatMap((name) => [
+      ...(unfinished === undefined ? ["  끝나지 않은 마이그레이션을 보려면: deploy status"] : []),
+      ...(unfinished ?? []).flatMap((name) => [
         `  남은 것이 없으면: deploy resolve --rolled-back ${quoteWord(name)}`,
         `  모두 적용되었으면: deploy resolve --applied ${quoteWord(name)}`,
       ]),
       "  deploy",
+      `  예상 시간 (적용할 것이 있으면): 백업 ${backupMs === undefined ? "알 수 없음" : `약 ${formatDuration(backupMs)}`}, 그리고 마이그레이션`,
       "  다른 클라이언트가 쓴 내용은 그대로 남습니다.",
     ],
-    byTools: "PostgreSQL 도구로 직접 복원하려면:",
+    byTools: (choices) => [
+      "PostgreSQL 도구로 직접 복원하려면:",
+      ...(choices?.againstTools === undefined ? ["  이 역할에 필요한 권한이 있는지 확인하지 못했습니다."] : []),
+      ...(choices?.againstTools?.length ? ["  지금의 역할과 상태로는 실행할 수 없습니다:"] : []),
+      ...(choices?.againstTools ?? []).map((reason) => `    ${ko.reasons[reason]}`),
+      ...(choices?.isForAnotherRole ? ["  그래서 다른 역할의 이름부터 입력받습니다. 예: superuser"] : []),
+    ],
   },
   commandHelp: {
     deploy: "상태 확인, 백업, 마이그레이션, 정리, 앱 시작",

@@ -67,7 +67,9 @@ export interface Messages {
     readonly restore: (choices: RecoveryChoices) => readonly string[];
     readonly goOn: (choices: RecoveryChoices) => readonly string[];
     /** Above the commands for PostgreSQL's own tools. */
-    readonly byTools: string;
+    readonly byTools: (
+      choices: Pick<RecoveryChoices, "againstTools" | "isForAnotherRole"> | undefined,
+    ) => readonly string[];
   };
   readonly commandHelp: {
     readonly deploy: string;

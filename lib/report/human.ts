@@ -88,7 +88,7 @@ export function renderInstructions(
   const words = messages.choices;
   return [
     ...(choices === undefined ? [] : [...words.restore(choices), ...words.goOn(choices)]),
-    ...(instructions.length === 0 ? [] : [words.byTools]),
+    ...(instructions.length === 0 ? [] : words.byTools(choices)),
     ...instructions,
   ];
 }

@@ -1,6 +1,8 @@
 /** What a person can choose where nothing may be undone automatically: going back or going on, and what each costs. Pure. */
 import type { Manifest } from "../backup/manifest.ts";
-import type { RestorePlan } from "./plan.ts";
+import { chooseByHand, isForAnotherRole, listObstacles, type RestoreByHand } from "./by-hand.ts";
+import type { RestoreFacts } from "./facts.ts";
+import type { SwapReason } from "./plan.ts";
 import type { TableChanges } from "./row-changes.ts";
 
 export interface RecoveryChoices {
@@ -8,38 +10,58 @@ export interface RecoveryChoices {
   /** Id of the backup to go back to. */
   readonly backup: string;
   readonly backupSizeBytes: number;
-  /** The present database stays beside the restored one, with all that was written since the backup. */
-  readonly keepsPresent: boolean;
+  /** How `restore` goes back to it; undefined where the database could not be asked. */
+  readonly restore: RestoreByHand | undefined;
+  /** It can be restored into a new database, whatever keeps it from this one's place. */
+  readonly mayRestoreInto: boolean;
+  /** What keeps this role from restoring by PostgreSQL's own tools; undefined where the database could not be asked. */
+  readonly againstTools: readonly SwapReason[] | undefined;
+  /** They are for a role that has the rights. */
+  readonly isForAnotherRole: boolean;
   /** About how long the restore takes; undefined where nothing tells. */
   readonly restoreMs: number | undefined;
+  /** About how long another backup takes, which going on begins with; undefined where nothing tells. */
+  readonly backupMs: number | undefined;
   /** Rows that were written since the backup, by table, by whomever; undefined where nothing tells. */
   readonly changes: readonly TableChanges[] | undefined;
-  /** Migrations that have begun and not finished: what is left of them has to be looked at before going on. */
-  readonly unfinished: readonly string[];
+  /** Migrations that have begun and not finished, which have to be looked at before going on; undefined where not known. */
+  readonly unfinished: readonly string[] | undefined;
 }
 
 /** Building indexes and checking keys makes a restore slower than its dump: measured, 13.6 s for 5.0 s. */
 const RESTORE_PER_BACKUP = 2.7;
 
-export interface ChoiceFacts {
-  readonly database: string;
-  readonly manifest: Pick<Manifest, "id" | "sizeBytes">;
-  readonly plan: Pick<RestorePlan, "swapReasonsNot">;
-  /** How long the backup took; undefined where it was not taken by this deploy. */
-  readonly backupMs: number | undefined;
+/** What the database says when the deploy has failed: rights and objects may be others than at its beginning. */
+export interface PresentFacts {
+  /** Undefined where they can't be read. */
+  readonly restore: RestoreFacts | undefined;
   readonly changes: readonly TableChanges[] | undefined;
   readonly unfinished: readonly string[];
 }
 
-export function makeChoices({ database, manifest, plan, backupMs, changes, unfinished }: ChoiceFacts): RecoveryChoices {
+export interface ChoiceFacts {
+  readonly database: string;
+  readonly manifest: Pick<Manifest, "id" | "sizeBytes" | "format" | "largeObjects" | "durationMs">;
+  /** Undefined where the database can't be reached. */
+  readonly present: PresentFacts | undefined;
+}
+
+export function makeChoices({ database, manifest, present }: ChoiceFacts): RecoveryChoices {
+  const { restore: facts, changes, unfinished } = present ?? {};
+  const { durationMs: backupMs } = manifest;
+  const restore = facts && chooseByHand(facts, { manifest }, undefined);
+  const againstTools = facts && listObstacles(facts);
   return {
     database,
     backup: manifest.id,
     backupSizeBytes: manifest.sizeBytes,
-    // A person's restore does not mind what an earlier swap has kept.
-    keepsPresent: plan.swapReasonsNot.every((reason) => reason === "failed-database-kept"),
+    restore,
+    mayRestoreInto: facts !== undefined && chooseByHand(facts, { manifest }, database).how === "aside",
+    againstTools,
+    isForAnotherRole: isForAnotherRole(againstTools ?? []),
     restoreMs: backupMs === undefined ? undefined : Math.round(backupMs * RESTORE_PER_BACKUP),
+    backupMs,
     changes,
-    unfinished: [...new Set(unfinished)],
+    unfinished: unfinished && [...new Set(unfinished)],
   };
 }

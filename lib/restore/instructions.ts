@@ -13,24 +13,35 @@ import { type ConnectionTarget, isSocket } from "../postgres/url.ts";
 import { makeAsideName, stampOf } from "./aside-name.ts";
 import { makeCreateExpression } from "./database-template.ts";
 
-/**
- * @param properties JSON list of the statements that set what belongs to the database as a whole, as the mark has them;
- * undefined where there is none
- */
+export interface InstructionOptions {
+  /**
+   * JSON list of the statements that set what belongs to the database as a whole, as the mark has them; undefined where
+   * there is none.
+   */
+  readonly properties?: string | undefined;
+  /** Empty or undefined: postgres, else template1. */
+  readonly maintenanceDatabase?: string | undefined;
+  /** The role of the connection string may not: the commands ask for the name of one that may. */
+  readonly asksForRole?: boolean;
+}
+
 export function makeInstructions(
   backup: Pick<Backup, "path" | "manifest">,
   target: ConnectionTarget,
-  properties?: string,
+  { properties, maintenanceDatabase, asksForRole = false }: InstructionOptions = {},
 ): readonly string[] {
   const stamp = stampOf(backup.manifest.id);
   const restored = makeAsideName(target.database, "restore", stamp);
   const failed = makeAsideName(target.database, "failed", stamp);
-  const maintenance = target.database === "postgres" ? "template1" : "postgres";
+  const maintenance = maintenanceDatabase || (target.database === "postgres" ? "template1" : "postgres");
+  const reopen = asCommand(`ALTER DATABASE ${quoteIdentifier(target.database)} ALLOW_CONNECTIONS true`);
+  const swap = makeSwap(target.database, restored, failed, properties).map(asCommand).join(" ");
   return [
-    ...makeEnvironment(target),
+    ...makeEnvironment(target, asksForRole),
     `psql -X -At -d ${quoteDatabase(target.database)} -c ${quote(makeCreateQuery(restored))} | ${psql(maintenance)} -f -`,
     makeRestore(backup, restored),
-    `${psql(maintenance)} ${makeSwap(target.database, restored, failed, properties).map(asCommand).join(" ")}`,
+    // Somebody who can't be ended keeps the names as they are: then the door must not stay shut.
+    `${psql(maintenance)} ${swap} || { ${psql(maintenance)} ${reopen}; false; }`,
     // The last to be run, and only when all is well.
     `# ${makeRemovalCommand(failed, target)}`,
   ];
@@ -48,18 +59,19 @@ function makeRestore({ path, manifest }: Pick<Backup, "path" | "manifest">, data
   return `${text} | sed ${quote(`1,20s/^${UNKNOWN_SETTING}$//`)} | ${psql}`;
 }
 
-function makeEnvironment(target: ConnectionTarget): string[] {
+function makeEnvironment(target: ConnectionTarget, asksForRole: boolean): string[] {
   const tls = target.strictTls && target.sslMode !== "disable" ? "verify-full" : target.sslMode;
   const variables = {
     PGHOST: target.host,
     PGPORT: String(target.port),
-    PGUSER: target.user,
+    ...(asksForRole ? {} : { PGUSER: target.user }),
     ...(isSocket(target) ? {} : { PGSSLMODE: tls }),
   };
   const pairs = Object.entries(variables).map(([name, value]) => `${name}=${quote(value)}`);
   const password =
     target.password === undefined ? [] : ["stty -echo; read -r PGPASSWORD; stty echo; export PGPASSWORD"];
-  return [`export ${pairs.join(" ")}`, ...password];
+  const role = asksForRole ? ["read -r PGUSER; export PGUSER"] : [];
+  return [`export ${pairs.join(" ")}`, ...role, ...password];
 }
 
 /** Encoding and locale can't be changed later, and are in no dump. */
@@ -80,7 +92,8 @@ function makeSwap(live: string, restored: string, failed: string, properties: st
     statements.length === 0 ? [] : [`REVOKE ALL ON DATABASE ${quoteIdentifier(live)} FROM PUBLIC`, ...statements];
   return [
     `ALTER DATABASE ${quoteIdentifier(live)} ALLOW_CONNECTIONS false`,
-    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${quoteLiteral(live)} AND backend_type = 'client backend'`,
+    // Of the sessions of other roles, this one may not see the kind.
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ${quoteLiteral(live)} AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'`,
     "BEGIN",
     `ALTER DATABASE ${quoteIdentifier(live)} RENAME TO ${quoteIdentifier(failed)}`,
     `ALTER DATABASE ${quoteIdentifier(restored)} RENAME TO ${quoteIdentifier(live)}`,
@@ -90,7 +103,7 @@ function makeSwap(live: string, restored: string, failed: string, properties: st
 }
 
 function psql(database: string): string {
-  return `psql -X -v ON_ERROR_STOP=1 -d ${quote(database)}`;
+  return `psql -X -v ON_ERROR_STOP=1 -d ${quoteDatabase(database)}`;
 }
 
 function asCommand(statement: string): string {

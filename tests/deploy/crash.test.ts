@@ -20,6 +20,7 @@ import {
   untilAtGate,
   untilInPlace,
 } from "../support/gated-deploy.ts";
+import { expectChoices } from "../support/printed-commands.ts";
 import { type DeployRun, runDeploy } from "../support/project.ts";
 import { APP } from "../support/refusal.ts";
 
@@ -115,6 +116,7 @@ test(
     const run = await running.ended;
     expect(run.exitCode, run.stderr).toBe(6);
     expect(run.stderr).toContain("복원하는 동안 누군가 데이터베이스를 다시 열었거나 변경했습니다.");
+    expectChoices(run, live.database, "2_half");
     expect(await listDatabases(live)).toEqual(UNTOUCHED);
     await expectContent(live, live.failed);
   },
@@ -186,6 +188,7 @@ test(
     const run = await running.ended;
     expect(run.stderr).toContain(`database "${taken}" already exists`);
     expect(run.exitCode, run.stderr).toBe(6);
+    expectChoices(run, live.database, "2_half");
     expect(run.stderr).not.toContain("✅ 백업에서 복원 완료");
     expect(await listDatabases(live)).toEqual(["live", "live_failed_STAMP"]);
     await expectContent(live, live.failed);
@@ -214,6 +217,7 @@ test(
     await cluster.psql(live.database, "CREATE TABLE notes (n int)");
     const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
     expect(next.exitCode, next.stderr).toBe(6);
+    expectChoices(next, live.database, "2_half");
     expect(await cluster.psql(live.database, "SELECT count(*) FROM notes, half")).toBe("0");
   },
   TIMEOUT_MS,

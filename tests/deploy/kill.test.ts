@@ -12,6 +12,7 @@ import { startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
 import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
 import { deployFirst, type Live, untilNoneOfOurs } from "../support/live.ts";
+import { expectChoices } from "../support/printed-commands.ts";
 import { type DeployRun, makeProject, runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectStarted } from "../support/refusal.ts";
 
@@ -159,6 +160,7 @@ test("the same with a client that has come since: left alone, with the commands"
   const run = await runDeploy(project, { url, args: APP });
   expect(run.exitCode, run.stderr).toBe(6);
   expect(run.stderr).toContain("DEPLOY_INTERRUPTED");
+  expectChoices(run, database, "2_half");
   expect(run.stderr).toContain("export PGHOST=");
   expect(run.stderr).not.toContain("복원 완료");
   expect(dumpDatabase(cluster, database)).toBe(before);

@@ -31,6 +31,7 @@ import {
   UNTOUCHED,
   untilAtGate,
 } from "../support/gated-deploy.ts";
+import { expectChoices } from "../support/printed-commands.ts";
 import { makeProject, runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectNoLeak, expectRefused, expectStarted } from "../support/refusal.ts";
 
@@ -164,6 +165,7 @@ test(
     open(live, 500);
     const next = await runDeploy(project, { url, args: ["--restore", "never", ...APP] });
     expect(next.exitCode, next.stderr).toBe(6);
+    expectChoices(next, live.database, "2_half");
     expect(next.stderr).toContain("중단된 복원을 취소했습니다.");
     expect(await listDatabases(live)).toEqual(UNTOUCHED);
     await expectContent(live, live.failed);
@@ -182,6 +184,7 @@ test(
     open(live, 500);
     const next = await runDeploy(project, { url, args: APP });
     expect(next.exitCode, next.stderr).toBe(6);
+    expectChoices(next, live.database, "2_half");
     expect(next.stderr).toContain("중단된 복원을 취소했습니다.");
     expect(await listDatabases(live)).toEqual(UNTOUCHED);
     expect(await cluster.psql(database, "SELECT count(*) FROM notes, half")).toBe("0");
@@ -328,8 +331,10 @@ for (const strangers of [1, 2, 3]) {
       first?.kill("SIGKILL");
       await first?.ended;
       writeFileSync(flag, "");
-      const run = await second?.ended;
-      expect(run?.exitCode, run?.stderr).toBe(6);
+      if (second === undefined) throw new Error("there is no second one");
+      const run = await second.ended;
+      expect(run.exitCode, run.stderr).toBe(6);
+      expectChoices(run, database, "2_half");
       expect(await cluster.psql(database, "SELECT count(*) FROM notes")).toBe(String(strangers));
     },
     TIMEOUT_MS,
@@ -417,6 +422,7 @@ test(
     await until("it writes", () => acknowledged > 3);
     const refused = await runDeploy(project, { url, args: ["--restore", "swap", ...APP] });
     expect(refused.exitCode, refused.stderr).toBe(6);
+    expectChoices(refused, live.database, "2_half");
     expect(await listDatabases(live)).toEqual(UNTOUCHED);
     await cluster.psql(database, "UPDATE _prisma_migrations SET rolled_back_at = now() WHERE finished_at IS NULL");
     await cluster.psql(database, "DROP TABLE half; CREATE TABLE gone ()");

@@ -3,15 +3,13 @@
  * never been; where somebody could have, nothing more is touched, and no write that was acknowledged is ever lost.
  */
 import { expect, test } from "bun:test";
-import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
-import { dirname } from "node:path";
-import { findClientTool } from "../../scripts/support/postgres-binaries.mjs";
 import { openClient } from "../support/client.ts";
 import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
 import { dumpDatabase } from "../support/dump.ts";
 import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
 import { deployFirst, type Live } from "../support/live.ts";
+import { expectChoices, follow, readCommands } from "../support/printed-commands.ts";
 import { type DeployRun, makeProject, runDeploy, startDeploy, until } from "../support/project.ts";
 import { APP, expectNoLeak, expectStarted } from "../support/refusal.ts";
 
@@ -77,7 +75,7 @@ function expectRestored(run: DeployRun, { cluster, database, before }: Live): vo
 }
 
 /** Nothing was put back, and nothing is claimed; the commands for a person are there. @returns the commands */
-function expectLeftAlone(run: DeployRun, reason: string): string[] {
+function expectLeftAlone(run: DeployRun, reason: string): readonly string[] {
   expect(run.exitCode, run.stderr).toBe(6);
   expect(run.stdout).toBe("");
   expect(fixedLines(run).slice(5)).toEqual([
@@ -91,24 +89,9 @@ function expectLeftAlone(run: DeployRun, reason: string): string[] {
   expect(run.stderr).toContain(reason);
   expect(run.stderr).toContain("   코드  MIGRATION_FAILED (종료 코드 6)\n");
   expectNoLeak(run, []);
-  const lines = run.stderr.split("\n").map((line) => line.trim());
-  const commands = lines.slice(
-    lines.findIndex((line) => line.startsWith("export PGHOST=")),
-    lines.findIndex((line) => line.startsWith("코드")),
-  );
+  const commands = readCommands(run);
   expect(commands.join("\n")).toContain(backupPathOf(run));
   return commands;
-}
-
-/** Both ways on, each with what it costs. */
-function expectChoices(run: DeployRun, { database }: Live): void {
-  const id = backupPathOf(run).replace(/^.*\/|\.sql$/g, "");
-  expect(run.stderr).toContain(`           deploy restore ${id} --yes-restore ${database}\n`);
-  expect(run.stderr).toMatch(/예상 시간: 약 \S+$/m);
-  expect(run.stderr).toMatch(/백업 이후 바뀐 행 .*public\.audit [1-9]\d*행/);
-  expect(run.stderr).toContain("지금의 데이터베이스는 다른 이름으로 남으므로 사라지는 것은 없습니다.");
-  expect(run.stderr).toContain("남은 것이 없으면: deploy resolve --rolled-back 3_half");
-  expect(run.stderr).toContain("모두 적용되었으면: deploy resolve --applied 3_half");
 }
 
 async function isHalfThere({ cluster, database }: Live): Promise<boolean> {
@@ -162,7 +145,9 @@ test(
     const commands = expectLeftAlone(run, "다른 클라이언트가 접속해 있");
     expect(await isHalfThere(live)).toBe(true);
     expect(await readNotes(cluster, database)).toEqual(acknowledged);
-    expectChoices(run, live);
+    expectChoices(run, database, "3_half");
+    expect(run.stderr).toContain(` deploy restore ${backupPathOf(run).replace(/^.*\/|\.sql$/g, "")} `);
+    expect(run.stderr).toMatch(/백업 이후 바뀐 행 .*public\.audit [1-9]\d*행/);
 
     // A person who copies the commands gets the database of before, and loses none of the writes either.
     follow(commands);
@@ -286,14 +271,4 @@ function withoutAudit(dump: string): string {
   return dump
     .replaceAll(/^\d+\tw\d-\d+\n/gm, "")
     .replaceAll(/^SELECT pg_catalog\.setval\('public\.audit_id_seq'.*$/gm, "");
-}
-
-/** Runs the printed commands as they are, one after the other, and stops at the first that fails. */
-function follow(commands: readonly string[]): void {
-  const tools = dirname(findClientTool("psql")?.path ?? "");
-  execFileSync("bash", ["-euo", "pipefail", "-c", commands.join("\n")], {
-    env: { PATH: `${tools}:${process.env.PATH}`, LC_ALL: "C" },
-    stdio: ["ignore", "ignore", "inherit"],
-    timeout: TIMEOUT_MS,
-  });
 }

@@ -23,7 +23,11 @@ interface Waiting {
 /** Looking for it asks every candidate for its version, and a distribution's wrapper is slow to answer. */
 let psql: { readonly path: string } | undefined;
 
-export async function openClient(cluster: Cluster, database: string): Promise<Client> {
+export async function openClient(
+  cluster: Cluster,
+  database: string,
+  user: string = cluster.superuser,
+): Promise<Client> {
   psql ??= findClientTool("psql");
   if (psql === undefined) throw new Error("psql is not installed");
   const child = spawn(psql.path, ["-XAtq"], {
@@ -32,7 +36,7 @@ export async function openClient(cluster: Cluster, database: string): Promise<Cl
       LC_ALL: "C",
       PGHOST: cluster.host,
       PGPORT: String(cluster.port),
-      PGUSER: cluster.superuser,
+      PGUSER: user,
       PGPASSWORD: cluster.password,
       PGDATABASE: database,
     },

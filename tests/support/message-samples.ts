@@ -470,32 +470,45 @@ export const ERRORS: { readonly [C in ErrorCode]: readonly ErrorFields[C][] } = 
   RESTORE_DIFFERS: [{ differences: two }],
 };
 
+const CHOICE: RecoveryChoices = {
+  database: VALUE,
+  backup: VALUE,
+  backupSizeBytes: 12_345_678,
+  restore: { how: "swap" },
+  mayRestoreInto: true,
+  againstTools: [],
+  isForAnotherRole: false,
+  restoreMs: 125_000,
+  backupMs: 46_000,
+  changes: Array.from({ length: 5 }, () => ({ table: VALUE, rows: 4242 })),
+  unfinished: two,
+};
+
 export const CHOICES: readonly RecoveryChoices[] = [
+  CHOICE,
   {
-    database: VALUE,
-    backup: VALUE,
-    backupSizeBytes: 12_345_678,
-    keepsPresent: true,
-    restoreMs: 125_000,
-    changes: Array.from({ length: 5 }, () => ({ table: VALUE, rows: 4242 })),
-    unfinished: two,
-  },
-  {
-    database: VALUE,
-    backup: VALUE,
-    backupSizeBytes: 12_345_678,
-    keepsPresent: false,
+    ...CHOICE,
+    restore: { how: "in-place" },
+    againstTools: ["create-database-denied"],
+    isForAnotherRole: true,
     restoreMs: undefined,
+    backupMs: undefined,
     changes: [],
     unfinished: [],
   },
   {
-    database: VALUE,
-    backup: VALUE,
-    backupSizeBytes: 12_345_678,
-    keepsPresent: false,
-    restoreMs: undefined,
+    ...CHOICE,
+    restore: { how: "impossible", reasons: ["replication-slots"] },
+    againstTools: ["replication-slots"],
     changes: undefined,
     unfinished: [VALUE],
   },
+  {
+    ...CHOICE,
+    restore: { how: "impossible", reasons: ["not-owner", "foreign-writable"] },
+    mayRestoreInto: false,
+    againstTools: ["not-owner"],
+    isForAnotherRole: true,
+  },
+  { ...CHOICE, restore: undefined, mayRestoreInto: false, againstTools: undefined, unfinished: undefined },
 ];

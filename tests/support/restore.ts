@@ -299,7 +299,7 @@ async function migrate(session: Session, sql: string, transactionIds: string[]):
 
 /** Runs what a person would copy, in the shell that every system has. */
 export async function runInstructions({ backup, database, mark, tools }: Deploy): Promise<void> {
-  const commands = makeInstructions(backup, database.target, mark.content.properties);
+  const commands = makeInstructions(backup, database.target, { properties: mark.content.properties });
   const env = { PATH: `${dirname(tools.psql.path)}:${process.env.PATH}`, LC_ALL: "C" };
   const result = spawnSync("sh", ["-eu", "-c", commands.join("\n")], { env, encoding: "utf8" });
   if (result.status !== 0) throw new Error(`${result.stderr}\n${commands.join("\n")}`);
