@@ -4,8 +4,9 @@
  * those that the README's own commands have built, found where those have put them.
  */
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
+import { findClientTool } from "../scripts/support/postgres-binaries.mjs";
 import { freePort } from "../scripts/support/private-cluster.ts";
 import { denoPermissions } from "./support/built-programs.ts";
 import { type Cluster, sharedCluster, temporaryDirectory } from "./support/cluster.ts";
@@ -200,7 +201,8 @@ function makeClone(): string {
 /** By the README's block, as somebody does it whose shell knows neither Bun nor our programs. */
 function build(): string {
   const [block] = BLOCKS.filter(({ notes, text }) => notes[0] === "clone" && text.includes("npm run build"));
-  const PATH = (process.env.PATH ?? "").split(delimiter).filter((path) => !path.endsWith("node_modules/.bin"));
+  const own = (process.env.PATH ?? "").split(delimiter).filter((path) => !path.endsWith("node_modules/.bin"));
+  const PATH = [...own, makeClientTools()];
   const script = `{ ${block?.text}\n} >&2; printf %s "$PATH"`;
   const built = Bun.spawnSync(["bash", "-euo", "pipefail", "-c", script], {
     cwd: clone,
@@ -208,6 +210,17 @@ function build(): string {
   });
   if (!built.success) throw new Error(built.stderr.toString());
   return built.stdout.toString();
+}
+
+/** For a machine that has them only among what the set-up has installed: the README wants them in the PATH. */
+function makeClientTools(): string {
+  const directory = temporaryDirectory();
+  for (const name of ["pg_dump", "pg_restore", "psql"]) {
+    const path = join(directory, name);
+    writeFileSync(path, `#!/bin/sh\nexec "${findClientTool(name)?.path}" "$@"\n`);
+    chmodSync(path, 0o755);
+  }
+  return directory;
 }
 
 /** A project with the example's migrations and an app that ends at once. */
