@@ -215,7 +215,7 @@ function build(): string {
 /** For a machine that has them only among what the set-up has installed: the README wants them in the PATH. */
 function makeClientTools(): string {
   const directory = temporaryDirectory();
-  for (const name of ["pg_dump", "pg_restore", "psql"]) {
+  for (const name of ["pg_dump", "pg_restore", "psql"] as const) {
     const path = join(directory, name);
     writeFileSync(path, `#!/bin/sh\nexec "${findClientTool(name)?.path}" "$@"\n`);
     chmodSync(path, 0o755);
