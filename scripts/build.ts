@@ -25,6 +25,7 @@ import {
 } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
+import { formatBytes } from "../lib/messages/format.ts";
 import { binaryOptions, bundleScript } from "./support/bundle.ts";
 import { readCommit } from "./support/commit.ts";
 import { fetchPackage } from "./support/npm-package.ts";
@@ -61,7 +62,8 @@ async function build(): Promise<void> {
   }
   for (const target of targets) await compile(target, outdir, commit);
   writeFileSync(join(outdir, "SHA256SUMS"), listShipped(outdir).map(formatSum).join(""));
-  for (const path of listShipped(outdir)) console.log(`${relative(process.cwd(), path)}: ${formatSize(path)}`);
+  for (const path of listShipped(outdir))
+    console.log(`${relative(process.cwd(), path)}: ${formatBytes(statSync(path).size)}`);
 }
 
 /** What to make, and where. On a platform that has no target the binary is that of the Bun that runs here. */
@@ -129,9 +131,4 @@ function listShipped(outdir: string): string[] {
 /** A line as `sha256sum --check` reads it. */
 function formatSum(path: string): string {
   return `${createHash("sha256").update(readFileSync(path)).digest("hex")}  ${basename(path)}\n`;
-}
-
-function formatSize(path: string): string {
-  const bytes = statSync(path).size;
-  return bytes < 10 * 1024 ** 2 ? `${Math.round(bytes / 1024)} KiB` : `${(bytes / 1024 ** 2).toFixed(1)} MiB`;
 }
