@@ -55,6 +55,12 @@ test("the READMEs have the same sections, tables and commands", () => {
   expect(korean).toEqual(english);
 });
 
+test("each section of the READMEs names the same code, numbers and addresses", () => {
+  const [english, korean] = ["README.md", "README.ko.md"].map(factsOf);
+  expect(english?.length).toBeGreaterThan(10);
+  expect(korean).toEqual(english ?? []);
+});
+
 test("what the documents show of an image is what an example does", () => {
   const examples = ["Dockerfile", "Dockerfile.bundle"].map((name) =>
     readDocument(`examples/docker/${name}`).split("\n"),
@@ -97,6 +103,24 @@ function anchorsOf(path: string): string[] {
       .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
       .replaceAll(" ", "-"),
   );
+}
+
+/** Of each section what is written the same in every language, sorted, since the order of words is another. */
+function factsOf(path: string) {
+  const prose = readDocument(path).replaceAll(/```[\s\S]*?```/gu, "");
+  return prose.split(/^## .*$/mu).map((section) => {
+    const links = section.replaceAll(/\]\(#[^)]*\)/gu, "]");
+    const words = links.replaceAll(/`[^`]+`|\]\([^)]*\)/gu, "");
+    return {
+      code: allOf(links, /`[^`]+`/gu).map((code) => code.replaceAll(/\s+/gu, " ")),
+      targets: allOf(links, /\]\([^)\s]+/gu).filter((target) => !/README|images/u.test(target)),
+      numbers: allOf(words, /\d+(?:\.\d+)?/gu),
+    };
+  });
+}
+
+function allOf(text: string, pattern: RegExp): string[] {
+  return [...text.matchAll(pattern)].map(([found]) => found).sort();
 }
 
 function outlineOf(path: string) {
