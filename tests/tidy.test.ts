@@ -193,6 +193,19 @@ test("an effect or an impure import in a pure file is found", () => {
   expect(findImpurities(file("const now = Date.now();"))).toHaveLength(1);
 });
 
+/** A type may be: it stands in the signature of what is used. */
+test("no value is exported for nobody", () => {
+  const files = [...PROGRAM, ...readFiles("tests", /\.ts$/), ...readFiles("bench", /\.ts$/)];
+  const words = new Map(files.map(({ path, text }) => [path, new Set(text.match(/\w+/g))]));
+  const unused = files.flatMap(({ path, text }) =>
+    [...text.matchAll(/^export (?:async )?(?:function|const|let|class) (\w+)/gm)]
+      .map(([, name = ""]) => name)
+      .filter((name) => !files.some((other) => other.path !== path && words.get(other.path)?.has(name)))
+      .map((name) => `${path}: ${name}`),
+  );
+  expect(unused).toEqual([]);
+});
+
 for (const { what, pattern, allowed } of RESERVED) {
   test(`${what}: only in its place`, () => {
     const used = PROGRAM.filter((file) => pattern.test(withoutComments(file))).map(({ path }) => path);

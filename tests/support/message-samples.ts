@@ -96,7 +96,7 @@ export const PROBLEMS: {
   "unreadable-file": [{ kind: "unreadable-file", name: VALUE, path: VALUE, reason: VALUE }],
 };
 
-export const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout<K>[] } = {
+const WARNINGS: { readonly [K in Warning["about"]]: readonly WarningAbout<K>[] } = {
   edited: [{ about: "edited", migrations: two }],
   missing: [{ about: "missing", migrations: many }],
   late: [{ about: "late", migrations: two }],

@@ -24,7 +24,7 @@ export type PrismaVersion = 6 | 7;
 const oracle = process.env.PRISMA_ORACLE_DIR;
 
 /** Why tests with the real CLI can't run here; undefined where they can. */
-export const prismaSkipReason =
+const prismaSkipReason =
   oracle === undefined || oracle === ""
     ? "PRISMA_ORACLE_DIR is not set"
     : existsSync(join(oracle, "schema-engine.mjs"))
