@@ -1,5 +1,5 @@
 /**
- * The server crashes while a deploy restores, with the deploy or without it: at a tenth, at half and at nine tenths of the
+ * The server crashes while a deploy restores, or the deploy, or both: at a tenth, at half and at nine tenths of the
  * rows, and while the keys are built. Nobody else has written, and so it is restored, by the same deploy or by the next.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
@@ -63,6 +63,33 @@ describe.each(PLACES)("at %d", (place) => {
   );
 
   test(
+    "the server under a swap: nobody was let in since the proof, and the same deploy restores",
+    async () => {
+      const { live, running } = await startUntil(APP, place, untilAtGate, cluster);
+      open(live, place);
+      await crash(cluster);
+      expectRestored(await running.ended);
+      expect(await listDatabases(live)).toEqual(SWAPPED);
+      await expectContent(live, live.before);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "the deploy alone that swaps: the next one goes on behind the shut door",
+    async () => {
+      const { live } = await killAt(APP, place, untilAtGate, cluster);
+      open(live, place);
+      const next = await runDeploy(live.project, { url: live.url, args: APP });
+      expectRestoredLater(next);
+      expect(next.stderr).toContain("중단된 복원을 끝냈습니다.");
+      expect(await listDatabases(live)).toEqual(SWAPPED);
+      await expectContent(live, live.before);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
     "the server and the deploy that swaps: the next one goes on behind the shut door",
     async () => {
       const { live } = await killAt(APP, place, untilAtGate, cluster);
@@ -85,6 +112,24 @@ describe.each(PLACES)("at %d", (place) => {
       await crash(cluster);
       expectRestored(await running.ended);
       expect(await listDatabases(live)).toEqual(UNTOUCHED);
+      await expectContent(live, live.before);
+    },
+    TIMEOUT_MS,
+  );
+
+  test(
+    "the deploy alone that restores in place: the next one does it again, though somebody is connected",
+    async () => {
+      const { live, running, pid } = await startUntil(IN_PLACE, place, untilInPlace, cluster);
+      const idle = await openClient(cluster, live.database);
+      running.kill("SIGKILL");
+      await running.ended;
+      await cluster.psql("postgres", `SELECT pg_terminate_backend(${pid})`);
+      open(live, place);
+      const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
+      await idle.end();
+      expectRestoredLater(next);
+      expect(next.stderr).toContain("✅ 백업에서 복원 완료");
       await expectContent(live, live.before);
     },
     TIMEOUT_MS,
@@ -119,24 +164,6 @@ test(
     expectChoices(run, live.database, "2_half");
     expect(await listDatabases(live)).toEqual(UNTOUCHED);
     await expectContent(live, live.failed);
-  },
-  TIMEOUT_MS,
-);
-
-test(
-  "the deploy alone, and it restores in place: the next one does it again, though somebody is connected",
-  async () => {
-    const { live, running, pid } = await startUntil(IN_PLACE, 500, untilInPlace, cluster);
-    const idle = await openClient(cluster, live.database);
-    running.kill("SIGKILL");
-    await running.ended;
-    await cluster.psql("postgres", `SELECT pg_terminate_backend(${pid})`);
-    open(live, 500);
-    const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
-    await idle.end();
-    expectRestoredLater(next);
-    expect(next.stderr).toContain("✅ 백업에서 복원 완료");
-    await expectContent(live, live.before);
   },
   TIMEOUT_MS,
 );

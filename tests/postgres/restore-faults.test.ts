@@ -137,7 +137,7 @@ async function expectNotProven(deploy: Failed, base: MarkedEvidence, reason: Pro
 
 const places = Object.keys(PLACES) as Place[];
 const formats = ["plain", "custom"] as const;
-const everywhere = places.flatMap((place, index) => [[place, formats[index % 2] ?? "plain"] as const]);
+const everywhere = places.flatMap((place) => formats.map((format) => [place, format] as const));
 
 describe("killed", () => {
   test.each(everywhere)(
