@@ -5,7 +5,7 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { chmodSync, cpSync, readdirSync } from "node:fs";
+import { cpSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DeployError } from "../../lib/errors.ts";
 import { openJournal } from "../../lib/journal/store.ts";
@@ -27,6 +27,7 @@ import {
 import { until } from "../support/project.ts";
 import { createRoles, type Deploy, openDatabase } from "../support/restore.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
+import { onTinyDisk } from "../support/tiny-disk.ts";
 
 const DEADLINE_MS = 180_000;
 const DURING = { during: "test", deadlineMs: 60_000 };
@@ -367,30 +368,12 @@ test.each(everywhere)(
   DEADLINE_MS,
 );
 
-/** On a tiny file system of its own, which only root may mount. */
-async function onTinyDisk(size: string, act: (directory: string) => Promise<void>): Promise<void> {
-  const directory = join(temporaryDirectory(), "disk");
-  spawnSync("mkdir", [directory]);
-  chmodSync(dirname(directory), 0o755);
-  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", `size=${size}`, "tmpfs", directory]);
-  if (mounted.status !== 0) {
-    console.warn("restore-faults.test.ts: a full disk is skipped, a tiny file system can't be mounted here");
-    return;
-  }
-  try {
-    await act(directory);
-  } finally {
-    spawnSync("umount", [directory]);
-  }
-}
-
 const BIG = "INSERT INTO app.gated SELECT g, repeat(md5(g::text), 30) FROM generate_series(1001, 10000) g";
 
 test.each(formats)(
   "the server's disk is full: nothing is lost, and with more room it works (%s)",
   async (format) => {
-    await onTinyDisk("22m", async (directory) => {
-      spawnSync("chown", [String(readOwner()), directory]);
+    await onTinyDisk("22m", cluster, async ({ directory, grow }) => {
       await cluster.psql("postgres", `CREATE TABLESPACE tiny_${format} LOCATION '${directory}'`);
       const name = await createGated(`tiny_${format}`);
       await cluster.psql(name, BIG);
@@ -398,7 +381,7 @@ test.each(formats)(
       const error = await deploy.restore().catch((cause: unknown) => cause);
       expect(error).toMatchObject({ code: "RESTORE_FAILED", fields: { output: expect.stringContaining("53100") } });
       await expectUntouched(deploy);
-      spawnSync("mount", ["-o", "remount,size=200m", directory]);
+      grow("200m");
       await restoreAgain(deploy);
       await cluster.psql("postgres", `DROP DATABASE ${name} WITH (FORCE)`);
       await cluster.psql("postgres", `DROP TABLESPACE tiny_${format}`);
@@ -407,15 +390,10 @@ test.each(formats)(
   DEADLINE_MS,
 );
 
-/** The account that the server runs as. */
-function readOwner(): string {
-  return spawnSync("stat", ["-c", "%u", join(cluster.directory, "data")], { encoding: "utf8" }).stdout.trim();
-}
-
 test(
   "the disk of the backups is full: an archive is unpacked on its way, and needs no room there",
   async () => {
-    await onTinyDisk("3m", async (directory) => {
+    await onTinyDisk("3m", cluster, async ({ directory }) => {
       const name = await createGated();
       await cluster.psql(name, BIG);
       const deploy = await fail(name, "custom");
