@@ -28,6 +28,7 @@ const TARGETS: readonly (readonly [target: string, machine: number, loader: stri
 /** Of the tables of sizes: the last cell of a row. */
 const GLIBC = /^\| `prisma-safe-deploy-linux-x64`, .* (\d+) MB \|$/mu;
 const MUSL = /^\| `prisma-safe-deploy-linux-x64-musl`, .* (\d+) MB \|$/mu;
+const SCRIPTS = /^\| `deploy\.js`, .* ([\d.]+) MB, ([\d.]+) MB \|$/mu;
 const TOLERANCE_MB = 3;
 
 test.skipIf(process.env.RUNTIME_MATRIX !== "1")(
@@ -47,6 +48,10 @@ test.skipIf(process.env.RUNTIME_MATRIX !== "1")(
     for (const [index, sizeMB] of sizesMB.entries()) {
       expect(Math.abs(sizeMB - (toldMB[index] ?? 0)), `${TARGETS[index]}: ${sizeMB} MB`).toBeLessThan(TOLERANCE_MB);
     }
+    const scripts = ["deploy.js", "health-check.js"].map((name) => statSync(join(outdir, name)).size / 1e6);
+    expect(SCRIPTS.exec(readDocument("docs/runtimes.md"))?.slice(1)).toEqual(
+      scripts.map((sizeMB) => sizeMB.toFixed(1)),
+    );
     const biggestMB = readToldMB("docs/prisma-differences.md", /runtime of its own is about (\d+) MB/u);
     expect(Math.abs(Math.max(...sizesMB) - biggestMB)).toBeLessThan(TOLERANCE_MB);
   },
