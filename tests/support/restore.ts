@@ -130,6 +130,9 @@ export const DATABASE_DAMAGE = `
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO PUBLIC', current_database());
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM app_ro', current_database());
     EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 7', current_database());
+    EXECUTE format('ALTER DATABASE %I IS_TEMPLATE true', current_database());
+    EXECUTE format('ALTER ROLE CURRENT_USER IN DATABASE %I SET default_statistics_target = 77', current_database());
+    EXECUTE format('ALTER ROLE app_owner IN DATABASE %I RESET work_mem', current_database());
   END $$;`;
 
 const ORACLE_SETTINGS =
