@@ -1,4 +1,4 @@
-/** A Docker engine of our own: it listens on a socket in a temporary folder, touches no network, and ends with us. */
+/** A Docker engine of our own: it listens on a socket in a temporary folder, changes no network of ours, and ends with us. */
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -21,6 +21,8 @@ export interface Engine {
   docker(...args: readonly string[]): Promise<string>;
   /** The same for a command that may fail. */
   tryDocker(...args: readonly string[]): Promise<CommandResult>;
+  /** Runs another program that talks to the engine, or to what it has published, in the engine's network. */
+  tryBeside(file: string, ...args: readonly string[]): Promise<CommandResult>;
   /** Makes an image of a folder. @param changes instructions such as `ENV A=b` */
   importImage(directory: string, name: string, changes: readonly string[]): Promise<void>;
   /** Ends every container and the engine, and removes all that it had. */
@@ -38,7 +40,7 @@ directory=$1
 shift
 mkdir "$directory/data"
 mount -t tmpfs -o size=8g tmpfs "$directory/data"
-dockerd "$@" >> "$directory/log" 2>&1 < /dev/null &
+"$@" >> "$directory/log" 2>&1 < /dev/null &
 cat > /dev/null
 kill -TERM $!
 wait $!
@@ -47,16 +49,26 @@ for mounted in "$directory"/exec/netns/*; do umount "$mounted"; done
 rm -rf "$directory"
 `;
 
+/** Ours, of which containers take part with `--network host`. */
+const SHARED_NETWORK = ["dockerd", "--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"];
+/** One that nobody else sees and that leads nowhere, where containers have addresses, names and published ports. */
+const OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec dockerd "$@"', "dockerd"];
+
+export interface EngineOptions {
+  /** Default: false. */
+  readonly hasOwnNetwork?: boolean;
+}
+
 /** Needs root, and a kernel that lets us mount. @throws with the engine's log when it does not come up */
-export async function startEngine(): Promise<Engine> {
+export async function startEngine({ hasOwnNetwork = false }: EngineOptions = {}): Promise<Engine> {
   const directory = mkdtempSync(join(tmpdir(), "psd-engine-"));
   const socket = `unix://${directory}/socket`;
-  const options = [
+  const command = [
+    ...(hasOwnNetwork ? OWN_NETWORK : SHARED_NETWORK),
     ...["--host", socket, "--pidfile", `${directory}/pid`],
     ...["--data-root", `${directory}/data`, "--exec-root", `${directory}/exec`],
-    ...["--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"],
   ];
-  const minder = spawn("unshare", ["--mount", "sh", "-c", MINDER_SCRIPT, "minder", directory, ...options], {
+  const minder = spawn("unshare", ["--mount", "sh", "-c", MINDER_SCRIPT, "minder", directory, ...command], {
     stdio: ["pipe", "ignore", "ignore"],
     detached: true,
   });
@@ -65,6 +77,10 @@ export async function startEngine(): Promise<Engine> {
   const engine: Engine = {
     tryDocker: (...args) => run(CLIENT, args, environment),
     docker: async (...args) => expectDone(args, await engine.tryDocker(...args)),
+    tryBeside(...beside) {
+      const network = `--net=/proc/${readFileSync(join(directory, "pid"), "utf8").trim()}/ns/net`;
+      return run("nsenter", [network, ...beside], environment);
+    },
     async importImage(from, name, changes) {
       const script = 'from=$1 client=$2 name=$3; shift 3; tar -C "$from" -c . | "$client" import "$@" - "$name"';
       const given = changes.flatMap((change) => ["--change", change]);

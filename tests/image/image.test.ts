@@ -14,6 +14,7 @@ import { commandsOf, readBlocks } from "../support/documents.ts";
 import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
 import { until } from "../support/project.ts";
 import { type CommandResult, type Engine, startEngine } from "./engine.ts";
+import { makePostgresStandin, POSTGRES_CHANGES } from "./postgres-standin.ts";
 import { makeStandin, STANDIN_CHANGES } from "./standin.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -253,6 +254,66 @@ describe.skipIf(process.env.IMAGE_TESTS !== "1")("the image on the musl stand-in
     },
     TEST_MS,
   );
+
+  describe("compose.yaml", () => {
+    let composing: Engine;
+
+    beforeAll(async () => {
+      const root = temporaryDirectory();
+      makePostgresStandin(root);
+      composing = await startEngine({ hasOwnNetwork: true });
+      await composing.importImage(root, "postgres:17-alpine", POSTGRES_CHANGES);
+      const archive = join(temporaryDirectory(), "notes.tar");
+      await engine.docker("save", "--output", archive, "notes");
+      await composing.docker("load", "--input", archive);
+    }, PREPARE_MS);
+
+    afterAll(async () => {
+      await composing?.remove();
+    }, TEST_MS);
+
+    test(
+      "the database, then the app, then what waits for it; and it goes on after a stop",
+      async () => {
+        await compose("up", "--detach");
+        await until("it serves", async () => (await ask("/health")).includes("ok"));
+        const sent = '{ method: "POST", headers: { "content-type": "application/json" }, body: `{"text":"kept"}` }';
+        expect(await ask("/notes", sent)).toContain("kept");
+        expect(await compose("logs", "app")).toContain("마이그레이션이 성공적으로 완료되었습니다.");
+        const waiting = (await compose("ps", "--quiet", "smoke-test")).trim();
+        expect(await composing.docker("wait", waiting)).toBe("0");
+        expect(await composing.docker("logs", waiting)).toContain("http://app:3000/health HTTP 200");
+
+        const app = (await compose("ps", "--quiet", "app")).trim();
+        await compose("stop");
+        expect(await composing.docker("inspect", app, "--format", "{{.State.ExitCode}}")).toBe("0");
+        await compose("start");
+        await until("it serves again", async () => (await ask("/notes")).includes("kept"));
+        await compose("down", "--volumes");
+      },
+      TEST_MS,
+    );
+
+    async function compose(...args: readonly string[]): Promise<string> {
+      const file = join(ROOT, "examples/compose.yaml");
+      const result = await composing.tryBeside(
+        "env",
+        "POSTGRES_PASSWORD=secret",
+        "docker-compose",
+        "--file",
+        file,
+        ...args,
+      );
+      expectDone(`docker-compose ${args.join(" ")}`, result);
+      return result.stdout;
+    }
+
+    /** @returns what the app answers on its published port; "" where it does not */
+    async function ask(path: string, options = "{}"): Promise<string> {
+      const script = `console.log(await (await fetch("http://127.0.0.1:3000${path}", ${options})).text())`;
+      return (await composing.tryBeside(process.execPath, "-e", script)).stdout;
+    }
+  });
 });
 
 function expectDone(command: string, { exitCode, stdout, stderr }: CommandResult): void {
