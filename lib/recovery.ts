@@ -306,7 +306,7 @@ export async function readPresent(
   settings: OperationSettings,
 ): Promise<PresentFacts> {
   const { readRestoreFacts } = await import("./restore/facts.ts");
-  const { readSwapFacts } = await import("./restore/swap-facts.ts");
+  const { hasLastingSessions, readSwapFacts } = await import("./restore/swap-facts.ts");
   const { readRowChanges } = await import("./restore/row-changes.ts");
   const session = await database.open("look");
   const readFacts = async () => ({
@@ -317,7 +317,8 @@ export async function readPresent(
     const changes = mark.rowCounters === undefined ? undefined : await readRowChanges(session, mark.rowCounters);
     const open = (await readRows(session, settings)).filter((row) => !row.finishedAt && !row.rolledBackAt);
     const unfinished = open.map(({ name }) => name);
-    return { changes, unfinished, restore: await readFacts().catch(() => undefined) };
+    const isHeld = await hasLastingSessions(session);
+    return { changes, unfinished, isHeld, restore: await readFacts().catch(() => undefined) };
   } finally {
     await session.close();
   }

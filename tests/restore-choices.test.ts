@@ -6,7 +6,12 @@ import type { SwapFacts } from "../lib/restore/swap-facts.ts";
 import { FACTS, SWAP } from "./support/restore-facts.ts";
 
 const MANIFEST = { id: "backup_20241219_143022", sizeBytes: 1000, format: "plain", largeObjects: 0 } as const;
-const PRESENT: PresentFacts = { restore: { ...FACTS, swap: SWAP }, changes: [], unfinished: ["2_half", "2_half"] };
+const PRESENT: PresentFacts = {
+  restore: { ...FACTS, swap: SWAP },
+  changes: [],
+  unfinished: ["2_half", "2_half"],
+  isHeld: false,
+};
 
 function choose(
   facts: Partial<RestoreFacts> = {},
@@ -43,6 +48,22 @@ describe("how the command would go back, and whether PostgreSQL's tools would", 
       againstTools: ["not-owner"],
       isForAnotherRole: true,
     });
+  });
+
+  test("somebody who can't be ended holds up a swap, and nothing else", () => {
+    const held = (swap: SwapFacts) =>
+      makeChoices({
+        database: "shop",
+        manifest: MANIFEST,
+        present: { ...PRESENT, restore: { ...FACTS, swap }, isHeld: true },
+      });
+    expect(held(SWAP)).toMatchObject({
+      restore: { how: "swap" },
+      isHeld: true,
+      againstTools: ["sessions-not-ended"],
+      isForAnotherRole: true,
+    });
+    expect(held({ ...SWAP, ...WITHOUT_CREATEDB })).toMatchObject({ restore: { how: "in-place" }, isHeld: false });
   });
 
   test("a plain dump with large objects is not restored in place", () => {

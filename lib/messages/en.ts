@@ -764,6 +764,7 @@ export const en: Messages = {
           ? "  Rows written since the backup: not known"
           : `  Rows written since the backup (this deploy and others, by the statistics of the server): ${changed ?? "none"}`,
         ...(restore?.how === "swap" ? ["  The present database is kept by another name, so nothing is lost."] : []),
+        ...(choices.isHeld ? [`  ${en.reasons["sessions-not-ended"]}`, "  Run it when they have left."] : []),
         ...(restore?.how === "in-place"
           ? ["  It is restored in place, so everything written since the backup is lost."]
           : []),

@@ -15,7 +15,9 @@ export interface RecoveryChoices {
   /** It can be restored into a new database, whatever keeps it from this one's place. */
   readonly mayRestoreInto: boolean;
   /** What keeps this role from restoring by PostgreSQL's own tools; undefined where the database could not be asked. */
-  readonly againstTools: readonly SwapReason[] | undefined;
+  readonly againstTools: readonly (SwapReason | "sessions-not-ended")[] | undefined;
+  /** A swap by this role waits in vain for sessions that it can't end. */
+  readonly isHeld: boolean;
   /** They are for a role that has the rights. */
   readonly isForAnotherRole: boolean;
   /** About how long the restore takes; undefined where nothing tells. */
@@ -37,6 +39,8 @@ export interface PresentFacts {
   readonly restore: RestoreFacts | undefined;
   readonly changes: readonly TableChanges[] | undefined;
   readonly unfinished: readonly string[];
+  /** Somebody is connected whom this role can't end. */
+  readonly isHeld: boolean;
 }
 
 export interface ChoiceFacts {
@@ -47,10 +51,10 @@ export interface ChoiceFacts {
 }
 
 export function makeChoices({ database, manifest, present }: ChoiceFacts): RecoveryChoices {
-  const { restore: facts, changes, unfinished } = present ?? {};
+  const { restore: facts, changes, unfinished, isHeld = false } = present ?? {};
   const { durationMs: backupMs } = manifest;
   const restore = facts && chooseByHand(facts, { manifest }, undefined);
-  const againstTools = facts && listObstacles(facts);
+  const againstTools = facts && [...listObstacles(facts), ...(isHeld ? (["sessions-not-ended"] as const) : [])];
   return {
     database,
     backup: manifest.id,
@@ -58,6 +62,7 @@ export function makeChoices({ database, manifest, present }: ChoiceFacts): Recov
     restore,
     mayRestoreInto: facts !== undefined && chooseByHand(facts, { manifest }, database).how === "aside",
     againstTools,
+    isHeld: isHeld && restore?.how === "swap",
     isForAnotherRole: isForAnotherRole(againstTools ?? []),
     restoreMs: backupMs === undefined ? undefined : Math.round(backupMs * RESTORE_PER_BACKUP),
     backupMs,

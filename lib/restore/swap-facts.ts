@@ -72,6 +72,23 @@ export async function readSwapFacts(
   };
 }
 
+/**
+ * Whether somebody is connected whom this role can't end, as pg_terminate_backend decides it.
+ *
+ * @throws what the session throws
+ */
+export async function hasLastingSessions(session: Session): Promise<boolean> {
+  const [row] = await session.query<{ isHeld: boolean }>(
+    `SELECT NOT r.rolsuper AND EXISTS (
+       SELECT FROM pg_stat_activity AS a JOIN pg_roles AS o ON o.oid = a.usesysid
+       WHERE a.datname = current_database()
+         AND (o.rolsuper OR NOT pg_has_role(o.oid, 'USAGE') AND NOT pg_has_role('pg_signal_backend', 'USAGE'))
+     ) AS "isHeld" FROM pg_roles AS r WHERE r.rolname = current_user`,
+    { during: "look for sessions that can't be ended", deadlineMs: DEADLINE_MS },
+  );
+  return row?.isHeld === true;
+}
+
 /** Tried, and taken back: no rule of ours could know what every setting and every provider of labels asks for. */
 async function readUnsettable(session: Session): Promise<readonly string[]> {
   try {

@@ -4,7 +4,7 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
-import { openClient } from "../support/client.ts";
+import { type Client, openClient } from "../support/client.ts";
 import { type Cluster, sharedCluster, startCluster } from "../support/cluster.ts";
 import { makeFlagPath, readAtGate, waitForFile } from "../support/gate.ts";
 import { follow, readCommands } from "../support/printed-commands.ts";
@@ -23,10 +23,15 @@ interface Failed {
   readonly url: string;
   readonly project: Project;
   readonly run: DeployRun;
+  readonly client: Client;
 }
 
-/** Half applied, while a client of the same role was connected, who has written afterwards. */
-async function failAs(role: Role, policy: (typeof POLICIES)[number]): Promise<Failed> {
+/** Half applied, while a client was connected, who has written afterwards. Of the same role, he has left then. */
+async function failAs(
+  role: Role,
+  policy: (typeof POLICIES)[number],
+  as: "the same role" | "another role" = "the same role",
+): Promise<Failed> {
   const cluster = await sharedCluster();
   const user = role === "a superuser" ? cluster.superuser : `role_${randomBytes(4).toString("hex")}`;
   const right = role === "an owner with CREATEDB" ? "CREATEDB" : "NOCREATEDB";
@@ -39,12 +44,15 @@ async function failAs(role: Role, policy: (typeof POLICIES)[number]): Promise<Fa
   expect(first.exitCode, first.stderr).toBe(0);
   if (role === "a guest") await cluster.psql(database, `CREATE TABLE theirs (id int); GRANT ALL ON theirs TO ${user}`);
   project.add("2_half", HALF);
-  const client = await openClient(cluster, database, user);
+  const other = `role_${randomBytes(4).toString("hex")}`;
+  if (as === "another role")
+    await cluster.psql(database, `CREATE ROLE ${other} LOGIN; GRANT INSERT ON own TO ${other}`);
+  const client = await openClient(cluster, database, as === "another role" ? other : user);
   const run = await runDeploy(project, { url, args: ["--restore", policy, "--accept-manual-restore"] });
   expect(run.exitCode, run.stderr).toBe(6);
   await client.run("INSERT INTO own VALUES (3)");
-  await client.end();
-  return { cluster, database, url, project, run };
+  if (as === "the same role") await client.end();
+  return { cluster, database, url, project, run, client };
 }
 
 async function readKept({ cluster, database }: Failed): Promise<string> {
@@ -129,6 +137,25 @@ test("the server is gone for good: both ways are told all the same, and nothing 
   expect(run.stderr).toContain("Whether this role has the rights for it is not known.");
   expect(readCommands(run)[0]).toStartWith("export PGHOST=");
   await cluster.remove();
+});
+
+test("where somebody is connected whom the role can't end, it is told, and true", async () => {
+  const failed = await failAs("an owner with CREATEDB", "auto", "another role");
+  const { cluster, database, url, project, run, client } = failed;
+  expect(run.stderr).toContain("사라지는 것은 없습니다");
+  expect(run.stderr).toContain(
+    "끊을 수 없는 접속이 있습니다 (pg_signal_backend).\n           그 접속이 끝난 뒤에 실행하십시오.",
+  );
+  expect(readCommands(run)[1]).toBe("read -r PGUSER; export PGUSER");
+  const restore = () => runDeploy(project, { url, args: ["restore", "latest", "--yes-restore", database] });
+  const refused = await restore();
+  expect(refused.exitCode, refused.stderr).toBe(5);
+  expect(refused.stderr).toContain("끊을 수 없는 접속이 있습니다 (pg_signal_backend).");
+  expect(await cluster.psql(database, "SELECT count(*) FROM own")).toBe("3");
+  await client.end();
+  const restored = await restore();
+  expect(restored.exitCode, restored.stderr).toBe(0);
+  await expectSwapped(failed);
 });
 
 test("where somebody can't be ended the tools change nothing, and the door stays open", async () => {

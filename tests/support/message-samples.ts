@@ -477,6 +477,7 @@ const CHOICE: RecoveryChoices = {
   restore: { how: "swap" },
   mayRestoreInto: true,
   againstTools: [],
+  isHeld: false,
   isForAnotherRole: false,
   restoreMs: 125_000,
   backupMs: 46_000,
@@ -510,5 +511,6 @@ export const CHOICES: readonly RecoveryChoices[] = [
     againstTools: ["not-owner"],
     isForAnotherRole: true,
   },
+  { ...CHOICE, againstTools: ["sessions-not-ended"], isHeld: true, isForAnotherRole: true },
   { ...CHOICE, restore: undefined, mayRestoreInto: false, againstTools: undefined, unfinished: undefined },
 ];
