@@ -1008,12 +1008,16 @@ describe("the commands for a person", () => {
   const cases = [
     { user: "postgres", content: RICH },
     { user: "postgres", content: {} },
+    { user: "app_owner", content: { oddNames: true, largeObjects: true, extensionInSchema: true } },
+    { user: "app_owner", content: { oddNames: true, largeObjects: true }, format: "custom" },
   ] as const;
+  beforeAll(async () => void (await cluster.psql("postgres", "ALTER ROLE app_owner CREATEDB")));
+  afterAll(async () => void (await cluster.psql("postgres", "ALTER ROLE app_owner NOCREATEDB")));
   test.each(cases)(
     "put a new database in the place of the failed one, which is kept: %j",
-    async ({ user, content }) => {
+    async ({ content, ...options }) => {
       const name = await createNasty(cluster, content);
-      const deploy = await fail({ name, user, damage: [DAMAGE, DATABASE_DAMAGE] });
+      const deploy = await fail({ name, ...options, damage: [DAMAGE, DATABASE_DAMAGE] });
       await deploy.session.close();
       await runInstructions(deploy);
       const kept = `${name}_failed_20241219_143022`;
