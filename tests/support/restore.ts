@@ -150,7 +150,7 @@ const ROWS = `
 
 const REST = `
   SELECT 'large object', oid, lomowner::regrole, lomacl, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY oid;
-  SELECT 'database', datdba::regrole, encoding, datcollate, datctype, datconnlimit, datallowconn, shobj_description(oid, 'pg_database'),
+  SELECT 'database', datdba::regrole, encoding, datcollate, datctype, datconnlimit, datistemplate, datallowconn, shobj_description(oid, 'pg_database'),
     (SELECT string_agg(a::text, ',' ORDER BY a::text) FROM unnest(datacl) AS a) FROM pg_database WHERE datname = current_database();
   SELECT 'setting', setrole::regrole, entry FROM pg_db_role_setting, unnest(setconfig) AS entry
     WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 2, 3;
