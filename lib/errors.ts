@@ -4,7 +4,7 @@
  * Words are put to a code in `messages/`, its exit code is in `outcome.ts`; a code without either is a compile error.
  */
 import type { Choice, Diagnosis } from "./migrations/diagnosis.ts";
-import type { ClusterDigests } from "./restore/mark.ts";
+import type { ClusterDigests } from "./restore/cluster.ts";
 import type { InPlaceReason, PlainReason, SwapReason } from "./restore/plan.ts";
 import type { ProofReason } from "./restore/proof.ts";
 

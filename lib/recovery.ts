@@ -14,9 +14,10 @@ import type { Tools } from "./preflight.ts";
 import { allReasons, type RecoveryPoint } from "./recovery-point.ts";
 import { isWorthAnotherTry } from "./restore/attempts.ts";
 import type { PresentFacts } from "./restore/choices.ts";
+import { listClusterChanges, readClusterDigests } from "./restore/cluster.ts";
 import { confirmProof } from "./restore/confirmation.ts";
 import { expectGrowth } from "./restore/growth.ts";
-import { isContentOf, listClusterChanges, readClusterDigests, readInvalidIndexes } from "./restore/mark.ts";
+import { isContentOf, readInvalidIndexes } from "./restore/mark.ts";
 import type { MarkedEvidence, OwnWork } from "./restore/proof.ts";
 
 const QUERY_DEADLINE_MS = 60_000;

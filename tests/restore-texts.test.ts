@@ -4,10 +4,10 @@ import { mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from "nod
 import { join } from "node:path";
 import type { Manifest } from "../lib/backup/manifest.ts";
 import { parseConnectionUrl } from "../lib/postgres/url.ts";
+import { listClusterChanges } from "../lib/restore/cluster.ts";
 import { selectEntries } from "../lib/restore/contents-list.ts";
 import { makeInstructions } from "../lib/restore/instructions.ts";
 import { removeLeftovers } from "../lib/restore/leftovers.ts";
-import { listClusterChanges } from "../lib/restore/mark.ts";
 import { temporaryDirectory } from "./support/cluster.ts";
 
 const SURVIVORS = {

@@ -9,6 +9,7 @@ const TRACES: readonly Trace[] = [
   { swap: "restoring" },
   { swap: "ready", live: "16384", row: "770" },
   { swap: "replaced", backup: "b" },
+  { swap: "replaced", backup: "b", by: "16385" },
 ];
 const COMMENTS = [null, "one", "two\nlines", 'it\'s \\ "odd" ü\n', "\n", "[prisma-safe-deploy not ours]"];
 
@@ -33,6 +34,7 @@ describe("a trace", () => {
     "[prisma-safe-deploy {}]",
     '[prisma-safe-deploy {"swap":"other"}]',
     '[prisma-safe-deploy {"swap":"started","scratch":1}]',
+    '[prisma-safe-deploy {"swap":"replaced","backup":"b","by":1}]',
     "[prisma-safe-deploy {broken}]",
     '[prisma-safe-deploy {"swap":"restoring"}] and more',
     'before [prisma-safe-deploy {"swap":"restoring"}]',

@@ -43,3 +43,25 @@ export const FENCE_EXPRESSION = fenceExpressionOf("current_database()");
 export function readFenceId(mark: string | null): string | undefined {
   return mark === null ? undefined : mark.split(" ", 1)[0];
 }
+
+/**
+ * Settings of a database for all roles, "name=value" each, as they were before the fence that they hold; the same where
+ * they hold none, or one that can't be read.
+ */
+export function keptEntries(entries: readonly string[]): readonly string[] {
+  const mark = entries.find((entry) => entry.startsWith(`application_name=${WORDS}`));
+  if (mark === undefined) return entries;
+  const kept = readKept(mark.slice(`application_name=${WORDS}`.length).split(" ")[1]);
+  const isFenced = (entry: string) => FENCED_SETTINGS.some((name) => entry.startsWith(`${name}=`));
+  return kept === undefined ? entries : [...entries.filter((entry) => !isFenced(entry)), ...kept];
+}
+
+function readKept(hex = ""): readonly string[] | undefined {
+  if (hex === "") return [];
+  try {
+    const kept: unknown = JSON.parse(Buffer.from(hex, "hex").toString("utf8"));
+    return Array.isArray(kept) && kept.every((entry) => typeof entry === "string") ? kept : undefined;
+  } catch {
+    return undefined;
+  }
+}

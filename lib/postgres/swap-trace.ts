@@ -21,8 +21,8 @@ export type Trace =
   | { readonly swap: "restoring" }
   /** It holds what it should, all of it: `live` may be replaced as long as its row is still `row`. */
   | { readonly swap: "ready"; readonly live: string; readonly row: string }
-  /** Of the database that was replaced. */
-  | { readonly swap: "replaced"; readonly backup: string };
+  /** Of the database that was replaced, `by` the one with that oid; undefined where an earlier version has done it. */
+  | { readonly swap: "replaced"; readonly backup: string; readonly by?: string };
 
 export interface TracedComment {
   /** Null where there is none. */
@@ -56,15 +56,15 @@ export function readTrace(comment: string | null): TracedComment {
 function parseTrace(text: string): Trace | undefined {
   try {
     const value = JSON.parse(text) as Partial<
-      Record<"swap" | "scratch" | "failed" | "live" | "row" | "backup", unknown>
+      Record<"swap" | "scratch" | "failed" | "live" | "row" | "backup" | "by", unknown>
     >;
-    const isText = (...names: ("scratch" | "failed" | "live" | "row" | "backup")[]) =>
+    const isText = (...names: ("scratch" | "failed" | "live" | "row" | "backup" | "by")[]) =>
       names.every((name) => typeof value[name] === "string");
     const isWhole =
       value.swap === "restoring" ||
       (value.swap === "started" && isText("scratch", "failed", "backup")) ||
       (value.swap === "ready" && isText("live", "row")) ||
-      (value.swap === "replaced" && isText("backup"));
+      (value.swap === "replaced" && isText("backup") && (value.by === undefined || isText("by")));
     return isWhole ? (value as Trace) : undefined;
   } catch {
     return undefined;

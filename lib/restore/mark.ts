@@ -6,6 +6,7 @@ import type { Database } from "../postgres/database.ts";
 import { makeFingerprintQuery } from "../postgres/fingerprint.ts";
 import { quoteLiteral } from "../postgres/identifier.ts";
 import type { Session } from "../postgres/session.ts";
+import { type ClusterDigests, readClusterDigests } from "./cluster.ts";
 import { CONTENT_QUERY, CONTENT_SETTINGS } from "./content.ts";
 import { flushOwnSessions, PLACE_QUERY, type Place, prepareSession, readPresence, readRow } from "./evidence.ts";
 import { type RestoreFacts, readRestoreFacts } from "./facts.ts";
@@ -39,14 +40,6 @@ export interface MarkedContent {
   readonly hadPublic: boolean;
   /** Undefined where there is no table yet. */
   readonly history: { readonly schema: string; readonly digest: string } | undefined;
-}
-
-export interface ClusterDigests {
-  readonly roles: string;
-  readonly memberships: string;
-  readonly databases: string;
-  readonly tablespaces: string;
-  readonly settings: string;
 }
 
 export interface MarkOptions {
@@ -170,31 +163,6 @@ async function readHistory(session: Session, schema: string): Promise<MarkedCont
   );
   if (!isThere) return undefined;
   return { schema, digest: await readDigest(session, schema) };
-}
-
-/** The passwords of roles are the superuser's to see, and are not compared. */
-const CLUSTER_QUERY = `
-  SELECT (SELECT md5(string_agg(concat_ws(' ', oid, rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin,
-      rolreplication, rolbypassrls, rolconnlimit, extract(epoch FROM rolvaliduntil)), ';' ORDER BY oid)) FROM pg_roles)
-      AS "roles",
-    (SELECT coalesce(md5(string_agg(concat_ws(' ', roleid, member, admin_option, to_jsonb(m) -> 'inherit_option',
-      to_jsonb(m) -> 'set_option'), ';' ORDER BY roleid, member, grantor)), '') FROM pg_auth_members AS m) AS "memberships",
-    (SELECT coalesce(md5(string_agg(concat_ws(' ', oid, datname, datdba, datallowconn, datacl), ';' ORDER BY oid)), '')
-      FROM pg_database WHERE datname <> current_database()) AS "databases",
-    (SELECT coalesce(md5(string_agg(concat_ws(' ', oid, spcname, spcowner, spcacl, spcoptions), ';' ORDER BY oid)), '')
-      FROM pg_tablespace) AS "tablespaces",
-    (SELECT coalesce(md5(string_agg(s::text, ';' ORDER BY setdatabase, setrole)), '') FROM pg_db_role_setting AS s
-      WHERE setdatabase <> (SELECT oid FROM pg_database WHERE datname = current_database())) AS "settings"`;
-
-/** Digests of roles, other databases and tablespaces: compared after a failure, since no restore would undo a change. */
-export async function readClusterDigests(session: Session): Promise<ClusterDigests> {
-  return await read<ClusterDigests>(session, CLUSTER_QUERY);
-}
-
-/** Kinds of cluster-wide objects that changed. Pure. */
-export function listClusterChanges(before: ClusterDigests, after: ClusterDigests): (keyof ClusterDigests)[] {
-  const kinds = Object.keys(before) as (keyof ClusterDigests)[];
-  return kinds.filter((kind) => before[kind] !== after[kind]);
 }
 
 async function read<Row extends object>(session: Session, query: string): Promise<Row> {

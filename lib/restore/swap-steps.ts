@@ -178,11 +178,11 @@ export interface Renames {
  */
 export async function finishSwap(session: Session, observer: Session, renames: Renames): Promise<void> {
   const { live, scratch, failed, backup } = renames;
-  const { comment } = await requireDatabase(session, scratch);
+  const { comment, oid: by } = await requireDatabase(session, scratch);
   const statements = [
     `ALTER DATABASE ${quoteIdentifier(live.name)} RENAME TO ${quoteIdentifier(failed)}`,
     `ALTER DATABASE ${quoteIdentifier(scratch)} RENAME TO ${quoteIdentifier(live.name)}`,
-    commentOn(failed, addTrace(live.comment, { swap: "replaced", backup })),
+    commentOn(failed, addTrace(live.comment, { swap: "replaced", backup, by })),
     // The deploy's own fence went with it, and nobody would lift it there.
     makeLowerBlock(`(SELECT datname FROM pg_database WHERE oid = ${live.oid})`),
     commentOn(live.name, comment),

@@ -23,9 +23,10 @@ import type { ClientTool } from "../postgres/tools.ts";
 import { type AsideOptions, restoreAside } from "./aside.ts";
 import { makeAsideName, stampOf } from "./aside-name.ts";
 import { isWorthAnotherTry } from "./attempts.ts";
+import { type ClusterDigests, listClusterChanges, readClusterDigests } from "./cluster.ts";
 import { readRow } from "./evidence.ts";
 import { readRestoreFacts } from "./facts.ts";
-import { type ClusterDigests, listClusterChanges, type MarkedContent, readClusterDigests } from "./mark.ts";
+import type { MarkedContent } from "./mark.ts";
 import { judgeProof, type MarkedEvidence, readEvidence } from "./proof.ts";
 import { PROPERTIES_QUERY } from "./properties.ts";
 import {

@@ -20,7 +20,7 @@ export const CONTENT = ["--exclude-table-data=_prisma_migrations"];
 /** Nobody but the tests is at work there, so that no proof is void by what autovacuum happens to do. */
 let quiet: Promise<Cluster> | undefined;
 
-async function quietCluster(): Promise<Cluster> {
+export async function quietCluster(): Promise<Cluster> {
   quiet ??= startCluster({ settings: { autovacuum: "off", max_connections: "200" } });
   return await quiet;
 }
