@@ -4,7 +4,7 @@
  */
 import type { KeptDatabase, MigrateFailure, Remains } from "./deploy.ts";
 import { type AnyDeployError, DeployError, isDeployError, type RestoreReason } from "./errors.ts";
-import { makeDataProgress, type Warning } from "./events.ts";
+import type { Report, Warning } from "./events.ts";
 import { DEFAULT_SCHEMA, type History, type MigrationRow, readHistory } from "./migrations/history.ts";
 import { judgePrismaRun } from "./migrations/prisma-verdict.ts";
 import type { OperationContext, OperationSettings } from "./operations.ts";
@@ -16,8 +16,8 @@ import { isWorthAnotherTry } from "./restore/attempts.ts";
 import type { PresentFacts } from "./restore/choices.ts";
 import { listClusterChanges, readClusterDigests } from "./restore/cluster.ts";
 import { confirmProof } from "./restore/confirmation.ts";
-import { expectGrowth } from "./restore/growth.ts";
 import { isContentOf, readInvalidIndexes } from "./restore/mark.ts";
+import { makeRestoreProgress, type RestoreProgress } from "./restore/progress.ts";
 import type { MarkedEvidence, OwnWork } from "./restore/proof.ts";
 
 const QUERY_DEADLINE_MS = 60_000;
@@ -211,9 +211,15 @@ async function swapDatabases(
     content: mark.content,
     proof: proven && { cluster: mark.cluster, base: proven, transactionIds },
     sessions: [await lockedSession()],
-    progress: makeDataProgress(tell, "restore", expectGrowth(mark.facts.databaseSizeBytes)),
+    progress: makeProgress(point, tell),
   });
   return { database: failed, sizeBytes: failedSizeBytes, command: makeRemovalCommand(failed, database.target) };
+}
+
+function makeProgress({ mark, backup }: RecoveryPoint, tell: Report): RestoreProgress {
+  const { format, sizeBytes } = backup.manifest;
+  const textBytes = format === "plain" ? sizeBytes : undefined;
+  return makeRestoreProgress(tell, { textBytes, databaseBytes: mark.facts.databaseSizeBytes });
 }
 
 /** A server that has crashed under it is back with what was there before, and what was confirmed is still proven. */
@@ -255,7 +261,7 @@ async function restoreDatabase(
       areSessionsCounted: isCountedFrom(base, point),
       base,
     },
-    progress: makeDataProgress(tell, "restore", expectGrowth(point.mark.facts.databaseSizeBytes)),
+    progress: makeProgress(point, tell),
     onTransaction: (transaction) => {
       // Its own session is certain by now, and counted again when it has ended well.
       const opened = database.sessionsOpened + 1;

@@ -9,7 +9,7 @@ import { type ChosenBackup, chooseBackup } from "./backup/choice.ts";
 import { readOwner } from "./backup/room.ts";
 import type { BackupOwner } from "./backup/store.ts";
 import { DeployError } from "./errors.ts";
-import type { Event } from "./events.ts";
+import { type Event, makeDataProgress } from "./events.ts";
 import { listDeploys, listUnsettled } from "./journal/deploys.ts";
 import { selectOwn } from "./journal/lines.ts";
 import { openJournal, readJournal } from "./journal/store.ts";
@@ -29,6 +29,7 @@ import { resolveSwap } from "./restore/interrupted-swap.ts";
 import { type Mark, takeMark } from "./restore/mark.ts";
 import { readMarkFile } from "./restore/mark-file.ts";
 import type { Rung } from "./restore/plan.ts";
+import { makeRestoreProgress, type RestoreProgress } from "./restore/progress.ts";
 import { PROPERTIES_QUERY } from "./restore/properties.ts";
 import { readSwapFacts } from "./restore/swap-facts.ts";
 
@@ -135,6 +136,7 @@ async function prepare(request: RestoreRequest, { settings, signal, tell }: Oper
       pgRestore,
       signal,
       now: () => new Date(),
+      watch: (totalBytes) => makeDataProgress(tell, "verify", totalBytes),
     });
     requireTame(backup);
     const swap = await readSwapFacts(database, session, settings.maintenanceDatabase);
@@ -196,7 +198,9 @@ async function restoreAs(
     case "aside": {
       const { restoreInto } = await import("./restore/into.ts");
       const { settings, signal } = context;
-      await restoreInto({ ...access, name: choice.database, ...settings, signal });
+      const watch = await makeProgress(access.backup, context);
+      const progress = (bytes: number) => watch("restore", bytes);
+      await restoreInto({ ...access, name: choice.database, ...settings, signal, progress });
       return undefined;
     }
   }
@@ -217,10 +221,18 @@ async function swap({ database, session, backup, tools }: Access, context: Opera
     proof: undefined,
     sessions: [session],
     signal,
+    progress: await makeProgress(backup, context),
   });
   const command = makeRemovalCommand(failed, database.target);
   tell({ kind: "failed-database-kept", database: failed, sizeBytes: failedSizeBytes, command });
   return failed;
+}
+
+async function makeProgress(backup: ChosenBackup, { settings, tell }: OperationContext): Promise<RestoreProgress> {
+  const { format, sizeBytes } = backup.manifest;
+  const textBytes = format === "plain" ? sizeBytes : undefined;
+  const marked = await readMarked(backup, settings.backupDirectory);
+  return makeRestoreProgress(tell, { textBytes, databaseBytes: marked?.facts.databaseSizeBytes });
 }
 
 /** Of a backup that a deploy has taken: what is in no dump, and what the restored database is compared with. */
@@ -250,7 +262,8 @@ async function readProperties(session: Session): Promise<string> {
 }
 
 /** What the database is like as a whole stays as it is; of what it holds, all that the backup does not know goes. */
-async function restorePresent(access: Access, { settings, signal }: OperationContext): Promise<void> {
+async function restorePresent(access: Access, context: OperationContext): Promise<void> {
+  const { settings, signal } = context;
   const { database, session, backup, tools } = access;
   const { restoreInPlace } = await import("./restore/in-place.ts");
   const coordinator = await database.open("restore");
@@ -269,5 +282,6 @@ async function restorePresent(access: Access, { settings, signal }: OperationCon
     own: undefined,
     lockTimeoutMs: LOCK_TIMEOUT_MS,
     signal,
+    progress: await makeProgress(backup, context),
   });
 }

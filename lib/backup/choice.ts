@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { DeployError } from "../errors.ts";
 import type { ClientTool } from "../postgres/tools.ts";
-import { findTargets } from "./check.ts";
+import { findTargets, readTextBytes } from "./check.ts";
 import type { DumpHazard } from "./dump-scanner.ts";
 import type { Manifest } from "./manifest.ts";
 import { makeBackupId } from "./name.ts";
@@ -35,10 +35,18 @@ export async function chooseBackup(
   directory: string,
   owner: BackupOwner,
   request: BackupRequest,
-  options: { readonly pgRestore: ClientTool; readonly signal: AbortSignal; readonly now: () => Date },
+  options: {
+    readonly pgRestore: ClientTool;
+    readonly signal: AbortSignal;
+    readonly now: () => Date;
+    /** Of how much there is to read, where that is known: what is told about once a second with what has been. */
+    readonly watch: (totalBytes: number | undefined) => (bytes: number) => void;
+  },
 ): Promise<ChosenBackup> {
   const { path, backup } = await findBackup(directory, owner, request);
-  const { hazard, ...found } = await rereadBackup({ path, manifest: backup?.manifest }, options);
+  const dump = { path, manifest: backup?.manifest };
+  const progress = options.watch(await readTextBytes({ path, backup }));
+  const { hazard, ...found } = await rereadBackup(dump, { ...options, progress });
   if (backup !== undefined) return { path, manifest: backup.manifest, hasManifest: true, hazard };
   const { mtime } = await stat(path);
   const manifest: Manifest = {

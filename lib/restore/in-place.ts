@@ -29,6 +29,7 @@ import { watchLocks } from "./lock-watch.ts";
 import type { Mark } from "./mark.ts";
 import { chooseRestore } from "./plan.ts";
 import { pourArchive } from "./pour.ts";
+import type { RestoreProgress } from "./progress.ts";
 import type { MarkedEvidence } from "./proof.ts";
 import { NOT_PROVEN_STATE } from "./proof-script.ts";
 import {
@@ -68,8 +69,8 @@ export interface InPlaceOptions {
   readonly onTransaction?: ((transaction: RecordedTransaction) => void) | undefined;
   readonly lockTimeoutMs?: number;
   readonly signal?: AbortSignal | undefined;
-  /** Called about once a second with the bytes that have been restored. */
-  readonly progress?: ((bytes: number) => void) | undefined;
+  /** Called about once a second. */
+  readonly progress?: RestoreProgress | undefined;
 }
 
 export interface RestoredInPlace {
@@ -88,9 +89,9 @@ const OUTPUT_LINES_MAX = 20;
  * changed. COMMIT_UNKNOWN: it can't be told.
  */
 export async function restoreInPlace(options: InPlaceOptions): Promise<RestoredInPlace> {
-  const { database, backup, signal } = options;
+  const { database, backup, signal, progress } = options;
   const { pgRestore } = options.tools;
-  await rereadBackup(backup, { pgRestore, signal });
+  await rereadBackup(backup, { pgRestore, signal, progress: (bytes) => progress?.("verify", bytes) });
   const session = await database.open("restore");
   const directory = await mkdtemp(join(dirname(backup.path), WORK_PREFIX));
   try {
@@ -196,7 +197,9 @@ async function runRestore(
   const flags = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"];
   const watches = [
     watchLocks(session, () => heard.transaction?.pid, script.lockTimeoutMs),
-    ...(progress === undefined ? [] : [watchGrowth(session, "current_database()", progress)]),
+    ...(progress === undefined
+      ? []
+      : [watchGrowth(session, "current_database()", (bytes) => progress("restore", bytes))]),
   ];
   const sources = "path" in text ? ["-f", begin, "-f", text.path, "-f", end] : ["-f", begin, "-f", "-"];
   // Who ends the text ends the transaction: what has the COMMIT in it comes once all else is written, and not before.

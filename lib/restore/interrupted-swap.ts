@@ -7,7 +7,7 @@
  */
 import { readBackup } from "../backup/store.ts";
 import { type AnyDeployError, DeployError, isDeployError, type LockHolder } from "../errors.ts";
-import { makeDataProgress, type Report } from "../events.ts";
+import type { Report } from "../events.ts";
 import type { Database } from "../postgres/database.ts";
 import { readHolder } from "../postgres/lock-holder.ts";
 import { openMaintenance } from "../postgres/maintenance.ts";
@@ -16,8 +16,8 @@ import type { Trace } from "../postgres/swap-trace.ts";
 import { findTool } from "../postgres/tools.ts";
 import { pause } from "../system/pause.ts";
 import { PLACE_QUERY, type Place, readRow } from "./evidence.ts";
-import { expectGrowth } from "./growth.ts";
 import { readMarkFile } from "./mark-file.ts";
+import { makeRestoreProgress } from "./progress.ts";
 import {
   type DatabaseRow,
   finishSwap,
@@ -152,7 +152,7 @@ async function resume(
       content: found.mark.content,
       scratch,
       failed,
-      progress: makeDataProgress(tell, "restore", expectGrowth(databaseSizeBytes)),
+      progress: makeRestoreProgress(tell, { textBytes: undefined, databaseBytes: databaseSizeBytes }),
     });
     return true;
   } catch (error) {

@@ -25,6 +25,8 @@ export interface IntoOptions {
   /** Of the new database. */
   readonly name: string;
   readonly signal?: AbortSignal | undefined;
+  /** Called about once a second with the bytes that have been restored. */
+  readonly progress?: ((bytes: number) => void) | undefined;
 }
 
 const DROP_DEADLINE_MS = 600_000;

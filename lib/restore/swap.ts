@@ -27,6 +27,7 @@ import { type ClusterDigests, listClusterChanges, readClusterDigests } from "./c
 import { readRow } from "./evidence.ts";
 import { readRestoreFacts } from "./facts.ts";
 import type { MarkedContent } from "./mark.ts";
+import type { RestoreProgress } from "./progress.ts";
 import { judgeProof, type MarkedEvidence, readEvidence } from "./proof.ts";
 import { PROPERTIES_QUERY } from "./properties.ts";
 import {
@@ -53,7 +54,7 @@ export interface SwapWork {
   readonly backup: { readonly path: string; readonly manifest: Manifest };
   /** The state to come back to. Undefined: what the backup says, with the properties that the live database has now. */
   readonly content: MarkedContent | undefined;
-  readonly progress?: ((bytes: number) => void) | undefined;
+  readonly progress?: RestoreProgress | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -232,9 +233,13 @@ async function pidsOf(sessions: readonly Session[]): Promise<number[]> {
   );
 }
 
-async function requireVerified({ backup, tools, signal }: SwapWork): Promise<void> {
+async function requireVerified({ backup, tools, signal, progress }: SwapWork): Promise<void> {
   const { rereadBackup } = await import("../backup/reread.ts");
-  await rereadBackup(backup, { pgRestore: tools.pgRestore, signal });
+  await rereadBackup(backup, {
+    pgRestore: tools.pgRestore,
+    signal,
+    progress: (bytes) => progress?.("verify", bytes),
+  });
 }
 
 /** They belong to the database itself, and would follow the failed one. */
@@ -262,7 +267,8 @@ async function prove({ proof, sessions, database }: SwapOptions): Promise<void> 
 /** @param trace without a proof nothing is known of the time between, and nobody else may ever finish it: never ready */
 async function restore(swap: Swap, trace: AsideOptions["trace"], maintenance: Session): Promise<void> {
   const { work, scratch: name, properties } = swap;
-  await restoreAside({ ...work, maintenance, name, properties, trace });
+  const progress = (bytes: number) => work.progress?.("restore", bytes);
+  await restoreAside({ ...work, maintenance, name, properties, trace, progress });
 }
 
 async function replace(swap: Swap, live: DatabaseRow, maintenance: Session): Promise<Swapped> {

@@ -200,7 +200,7 @@ describe("everything is as it was", () => {
       const stranger = await openDatabase(cluster, name).open("stranger");
       const stall = await beginStall(deploy, stranger);
       const told: number[] = [];
-      const restoring = deploy.restore({ lockTimeoutMs: 60_000, progress: (bytes) => told.push(bytes) });
+      const restoring = deploy.restore({ lockTimeoutMs: 60_000, progress: (_, bytes) => told.push(bytes) });
       await stall.wait();
       await until("it has told thrice", () => told.length >= 3);
       await stranger.script("ROLLBACK", DURING);
