@@ -109,9 +109,13 @@ test("what is run in a clone is a step of .ci/run", () => {
 });
 
 test("Deno's permissions are those that the programs are tested with", () => {
-  const [block] = BLOCKS.filter(({ notes }) => notes[0] === "deno");
-  const flags = block?.text.match(/--(?:allow-\S+)/gu)?.map((flag) => flag.replace("=db", "=127.0.0.1"));
-  expect(flags).toEqual(denoPermissions("deploy", { directory: "/app", backupDirectory: "/app/backups" }));
+  const blocks = BLOCKS.filter(({ notes }) => notes[0] === "deno").map(({ text }) => text);
+  const named = (["deploy", "health-check"] as const).map((program) => {
+    const text = blocks.find((block) => block.includes(`${program}.js`));
+    return text?.match(/--(?:allow-\S+)/gu)?.map((flag) => flag.replace("=db", "=127.0.0.1"));
+  });
+  const project = { directory: "/app", backupDirectory: "/app/backups" };
+  expect(named).toEqual([denoPermissions("deploy", project), denoPermissions("health-check", project)]);
 });
 
 for (const path of DOCUMENTS) {

@@ -15,6 +15,7 @@ import {
   startDeploy,
   until,
 } from "./support/project.ts";
+import { expectGolden, play, SCENARIOS } from "./support/scenarios.ts";
 
 setDefaultTimeout(300_000);
 
@@ -98,6 +99,11 @@ describe.each(ways.filter(({ missing }) => missing === undefined))("$name", (way
         "✅ 데이터베이스 스키마가 최신 상태입니다. 마이그레이션이 필요하지 않습니다.\n🚀 애플리케이션을 시작합니다...\n",
     );
     expect(listBackups(live)).toHaveLength(1);
+  });
+
+  // One after the other: a restore is refused where others make databases meanwhile.
+  test.each(Object.entries(SCENARIOS))("golden: %s", async (name, scenario) => {
+    expectGolden(name, await play(scenario, cluster, (project) => way.command("deploy", project)));
   });
 
   test("the app's exit code is ours, and one that is not there is 127", async () => {
@@ -208,6 +214,10 @@ describe.each(ways.filter(({ missing }) => missing === undefined))("$name", (way
     running.kill("SIGTERM");
     expect(await running.ended).toMatchObject({ exitCode: 3, stdout: "ready\ntold\n" });
   });
+});
+
+test.skipIf(!isWanted || process.env.MUSL_ROOT === undefined)("with MUSL_ROOT no way is left out", () => {
+  expect(ways.filter(({ missing }) => missing !== undefined)).toEqual([]);
 });
 
 test.skipIf(isWanted)("the runtimes are tested with RUNTIME_MATRIX=1", () => {});

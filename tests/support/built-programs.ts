@@ -20,18 +20,27 @@ export interface Way {
   command(program: Program, project: Project): readonly string[];
 }
 
-/** From source, as scripts on every runtime, and as the binaries for glibc and musl. */
+/** From source on Bun and Deno, as scripts on every runtime, and as the binaries for glibc and musl. */
 export async function makeWays(): Promise<Way[]> {
   const runtimes = await findRuntimes();
   const dist = build();
   const script = (program: Program) => join(dist, `${program}.js`);
+  const source = (program: Program) => join(ROOT, "scripts", `${program}.ts`);
   const way = (name: string, command: Way["command"], missing?: string): Way => ({ name, missing, command });
   return [
-    way("Bun, from source", (program) => [process.execPath, "--no-env-file", join(ROOT, "scripts", `${program}.ts`)]),
+    way("Bun, from source", (program) => [process.execPath, "--no-env-file", source(program)]),
     way("Bun", (program) => [process.execPath, "--no-env-file", script(program)]),
     ...runtimes.map((runtime) =>
       way(runtime.name, (program, project) => [...startRuntime(runtime, program, project), script(program)]),
     ),
+    ...runtimes
+      .filter(({ kind }) => kind === "deno")
+      .map(({ name, path }) =>
+        way(`${name}, from source`, (program, project) => [
+          ...startDeno(path, denoPermissions(program, project, [join(ROOT, "node_modules")])),
+          source(program),
+        ]),
+      ),
     way("binary for glibc", (program) => [join(dist, program)], findGlibcObstacle()),
     way(
       "binary for musl",
@@ -63,16 +72,28 @@ function build(): string {
 }
 
 function startRuntime({ kind, path }: Runtime, program: Program, project: Project): string[] {
-  return kind === "deno" ? [path, "run", "--no-prompt", ...denoPermissions(program, project)] : [path];
+  return kind === "deno" ? startDeno(path, denoPermissions(program, project)) : [path];
 }
 
-/** The least that suffices, as docs/runtimes.md has it. */
-export function denoPermissions(program: Program, project: Pick<Project, "directory" | "backupDirectory">): string[] {
+function startDeno(path: string, permissions: readonly string[]): string[] {
+  return [path, "run", "--no-prompt", ...permissions];
+}
+
+/**
+ * The least that suffices, as docs/runtimes.md has it.
+ *
+ * @param packages from source, the folders that hold the grammar
+ */
+export function denoPermissions(
+  program: Program,
+  project: Pick<Project, "directory" | "backupDirectory">,
+  packages: readonly string[] = [],
+): string[] {
   const connects = ["--allow-env", "--allow-net=127.0.0.1"];
   if (program === "health-check") return [...connects, `--allow-read=${project.directory},/tmp`];
   return [
     ...connects,
-    `--allow-read=${project.directory},/tmp,/bin,/lib,/lib64,/usr`,
+    `--allow-read=${[project.directory, "/tmp", "/bin", "/lib", "/lib64", "/usr", ...packages]}`,
     `--allow-write=${project.backupDirectory},/tmp`,
     "--allow-sys=uid,gid,statfs",
     "--allow-run",
