@@ -169,7 +169,12 @@ test("what is bundled comes with its licence", () => {
   expect(names).toContain("postgres");
   for (const program of ["deploy", "deploy.js", "health-check.js"]) {
     const bytes = readFileSync(join(programs, program));
-    for (const name of ["The prisma-safe-deploy authors", "libpg-query (", ...names.map((name) => `${name} (`)]) {
+    for (const name of [
+      "The prisma-safe-deploy authors",
+      "libpg-query (",
+      "\nBun (MIT)",
+      ...names.map((name) => `${name} (`),
+    ]) {
       expect([program, name, bytes.includes(name)]).toEqual([program, name, true]);
     }
   }
