@@ -25,9 +25,11 @@ export async function quietCluster(): Promise<Cluster> {
   return await quiet;
 }
 
-/** Behind all tests of a file. */
+/** Behind all tests of a file. The next file of the same process starts another one. */
 export async function removeQuietCluster(): Promise<void> {
-  await (await quiet)?.remove();
+  const removed = await quiet;
+  quiet = undefined;
+  await removed?.remove();
 }
 
 /** Its content `before` is without what belongs to the run alone. */
