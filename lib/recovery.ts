@@ -217,9 +217,7 @@ async function swapDatabases(
 }
 
 function makeProgress({ mark, backup }: RecoveryPoint, tell: Report): RestoreProgress {
-  const { format, sizeBytes } = backup.manifest;
-  const textBytes = format === "plain" ? sizeBytes : undefined;
-  return makeRestoreProgress(tell, { textBytes, databaseBytes: mark.facts.databaseSizeBytes });
+  return makeRestoreProgress(tell, backup.manifest, mark.facts.databaseSizeBytes);
 }
 
 /** A server that has crashed under it is back with what was there before, and what was confirmed is still proven. */

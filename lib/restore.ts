@@ -229,10 +229,8 @@ async function swap({ database, session, backup, tools }: Access, context: Opera
 }
 
 async function makeProgress(backup: ChosenBackup, { settings, tell }: OperationContext): Promise<RestoreProgress> {
-  const { format, sizeBytes } = backup.manifest;
-  const textBytes = format === "plain" ? sizeBytes : undefined;
   const marked = await readMarked(backup, settings.backupDirectory);
-  return makeRestoreProgress(tell, { textBytes, databaseBytes: marked?.facts.databaseSizeBytes });
+  return makeRestoreProgress(tell, backup.manifest, marked?.facts.databaseSizeBytes);
 }
 
 /** Of a backup that a deploy has taken: what is in no dump, and what the restored database is compared with. */

@@ -102,7 +102,7 @@ function makeConsole(request: Request, messages: Messages): Console {
   };
   const tell = (event: Event) => {
     if (event.kind === "deploy-started") hasStarted = true;
-    // A command may connect anew once it has the lock.
+    // Each session says so, and once is enough.
     if (event.kind === "warning" && event.warning.about === "no-tls") {
       if (hasWarnedOfClear) return;
       hasWarnedOfClear = true;

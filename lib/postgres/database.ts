@@ -65,22 +65,17 @@ const KEEPALIVES = "--dbname=keepalives_idle=30 keepalives_interval=10 keepalive
 /**
  * Nothing connects yet.
  *
- * @param tell is told once where a session crosses a network in clear
+ * @param tell is told of each session that crosses a network in clear
  */
 export function makeDatabase(target: ConnectionTarget, tell: Report = () => {}): Database {
   let sessionsOpened = 0;
   let isEncrypted: boolean | undefined;
-  let hasWarned = false;
   let passesFence = false;
   const addSessions = (count: number) => {
     sessionsOpened += count;
     database.onSessionOpened?.(sessionsOpened);
   };
-  const warnOnce = () => {
-    if (hasWarned) return;
-    hasWarned = true;
-    tell({ kind: "warning", warning: { about: "no-tls", host: target.host } });
-  };
+  const warning = { about: "no-tls", host: target.host } as const;
   const database: Database = {
     target,
     onSessionOpened: undefined,
@@ -100,7 +95,7 @@ export function makeDatabase(target: ConnectionTarget, tell: Report = () => {}):
         onConnected: (connected) => {
           addSessions(1);
           isEncrypted = connected.isEncrypted;
-          if (!isEncrypted && isRemote(target)) warnOnce();
+          if (!isEncrypted && isRemote(target)) tell({ kind: "warning", warning });
         },
       });
       if (passesFence && !isTold) await applyWritable(session);

@@ -152,7 +152,7 @@ async function resume(
       content: found.mark.content,
       scratch,
       failed,
-      progress: makeRestoreProgress(tell, { textBytes: undefined, databaseBytes: databaseSizeBytes }),
+      progress: makeRestoreProgress(tell, undefined, databaseSizeBytes),
     });
     return true;
   } catch (error) {

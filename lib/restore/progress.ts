@@ -1,15 +1,17 @@
 /** How far a restore is: first the backup is read once more, and then the database fills. */
+import type { Manifest } from "../backup/manifest.ts";
 import { makeDataProgress, type Report } from "../events.ts";
 import { expectGrowth } from "./growth.ts";
 
 export type RestoreProgress = (work: "verify" | "restore", bytes: number) => void;
 
-/** @param sizes undefined where nothing is known */
+/** What an archive is unpacked to is not known before; nor is what is undefined. */
 export function makeRestoreProgress(
   tell: Report,
-  sizes: { readonly textBytes: number | undefined; readonly databaseBytes: number | undefined },
+  manifest: Pick<Manifest, "format" | "sizeBytes"> | undefined,
+  databaseBytes: number | undefined,
 ): RestoreProgress {
-  const { textBytes, databaseBytes } = sizes;
+  const textBytes = manifest?.format === "plain" ? manifest.sizeBytes : undefined;
   const growthBytes = databaseBytes === undefined ? undefined : expectGrowth(databaseBytes);
   const ofVerification = makeDataProgress(tell, "verify", textBytes);
   let ofRestore: ((bytes: number) => void) | undefined;

@@ -8,8 +8,11 @@ import { join } from "node:path";
 import { openClient } from "../support/client.ts";
 import { type Cluster, crash, startCluster } from "../support/cluster.ts";
 import {
+  expectBack,
   expectContent,
+  expectRestored,
   killAt,
+  type Live,
   listDatabases,
   makeLive,
   open,
@@ -21,7 +24,7 @@ import {
   untilInPlace,
 } from "../support/gated-deploy.ts";
 import { expectChoices } from "../support/printed-commands.ts";
-import { type DeployRun, runDeploy } from "../support/project.ts";
+import { runDeploy } from "../support/project.ts";
 import { APP } from "../support/refusal.ts";
 
 const TIMEOUT_MS = 300_000;
@@ -36,16 +39,13 @@ beforeAll(async () => {
 
 afterAll(async () => await cluster.remove());
 
-function expectRestored(run: DeployRun): void {
-  expect(run.exitCode, run.stderr).toBe(5);
-  expect(run.stderr).toContain("✅ 백업에서 복원 완료");
-}
-
 /** The failure is remembered, so that the next one ends with it. */
-function expectRestoredLater(run: DeployRun): void {
-  expect(run.exitCode, run.stderr).toBe(5);
-  expect(run.stderr).toContain("중단된 이전 배포를 먼저 마무리하거나 되돌립니다.");
-  expect(run.stderr).toContain("FAILED_BEFORE");
+async function expectNextRestores({ project, url }: Live, args: readonly string[], says: string): Promise<void> {
+  const { exitCode, stderr } = await runDeploy(project, { url, args });
+  expect(exitCode, stderr).toBe(5);
+  for (const text of ["중단된 이전 배포를 먼저 마무리하거나 되돌립니다.", "FAILED_BEFORE", says]) {
+    expect(stderr).toContain(text);
+  }
 }
 
 describe.each(PLACES)("at %d", (place) => {
@@ -56,8 +56,7 @@ describe.each(PLACES)("at %d", (place) => {
       open(live, place);
       process.kill(pid, "SIGKILL");
       expectRestored(await running.ended);
-      expect(await listDatabases(live)).toEqual(SWAPPED);
-      await expectContent(live, live.before);
+      await expectBack(live, SWAPPED);
     },
     TIMEOUT_MS,
   );
@@ -69,8 +68,7 @@ describe.each(PLACES)("at %d", (place) => {
       open(live, place);
       await crash(cluster);
       expectRestored(await running.ended);
-      expect(await listDatabases(live)).toEqual(SWAPPED);
-      await expectContent(live, live.before);
+      await expectBack(live, SWAPPED);
     },
     TIMEOUT_MS,
   );
@@ -80,11 +78,8 @@ describe.each(PLACES)("at %d", (place) => {
     async () => {
       const { live } = await killAt(APP, place, untilAtGate, cluster);
       open(live, place);
-      const next = await runDeploy(live.project, { url: live.url, args: APP });
-      expectRestoredLater(next);
-      expect(next.stderr).toContain("중단된 복원을 끝냈습니다.");
-      expect(await listDatabases(live)).toEqual(SWAPPED);
-      await expectContent(live, live.before);
+      await expectNextRestores(live, APP, "중단된 복원을 끝냈습니다.");
+      await expectBack(live, SWAPPED);
     },
     TIMEOUT_MS,
   );
@@ -95,11 +90,8 @@ describe.each(PLACES)("at %d", (place) => {
       const { live } = await killAt(APP, place, untilAtGate, cluster);
       await crash(cluster);
       open(live, place);
-      const next = await runDeploy(live.project, { url: live.url, args: APP });
-      expectRestoredLater(next);
-      expect(next.stderr).toContain("중단된 복원을 끝냈습니다.");
-      expect(await listDatabases(live)).toEqual(SWAPPED);
-      await expectContent(live, live.before);
+      await expectNextRestores(live, APP, "중단된 복원을 끝냈습니다.");
+      await expectBack(live, SWAPPED);
     },
     TIMEOUT_MS,
   );
@@ -111,8 +103,7 @@ describe.each(PLACES)("at %d", (place) => {
       open(live, place);
       await crash(cluster);
       expectRestored(await running.ended);
-      expect(await listDatabases(live)).toEqual(UNTOUCHED);
-      await expectContent(live, live.before);
+      await expectBack(live, UNTOUCHED);
     },
     TIMEOUT_MS,
   );
@@ -126,10 +117,8 @@ describe.each(PLACES)("at %d", (place) => {
       await running.ended;
       await cluster.psql("postgres", `SELECT pg_terminate_backend(${pid})`);
       open(live, place);
-      const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
+      await expectNextRestores(live, IN_PLACE, "✅ 백업에서 복원 완료");
       await idle.end();
-      expectRestoredLater(next);
-      expect(next.stderr).toContain("✅ 백업에서 복원 완료");
       await expectContent(live, live.before);
     },
     TIMEOUT_MS,
@@ -141,11 +130,8 @@ describe.each(PLACES)("at %d", (place) => {
       const { live } = await killAt(IN_PLACE, place, untilInPlace, cluster);
       await crash(cluster);
       open(live, place);
-      const next = await runDeploy(live.project, { url: live.url, args: IN_PLACE });
-      expectRestoredLater(next);
-      expect(next.stderr).toContain("✅ 백업에서 복원 완료");
-      expect(await listDatabases(live)).toEqual(UNTOUCHED);
-      await expectContent(live, live.before);
+      await expectNextRestores(live, IN_PLACE, "✅ 백업에서 복원 완료");
+      await expectBack(live, UNTOUCHED);
     },
     TIMEOUT_MS,
   );
@@ -196,8 +182,7 @@ test(
     const live = await makeLive(lazy);
     expectRestored(await runDeploy(live.project, { url: live.url, args: APP }));
     await crash(lazy);
-    expect(await listDatabases(live)).toEqual(SWAPPED);
-    await expectContent(live, live.before);
+    await expectBack(live, SWAPPED);
     await lazy.remove();
   },
   TIMEOUT_MS,

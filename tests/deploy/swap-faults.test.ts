@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import {
-  expectContent,
+  expectBack,
+  expectRestored,
   listDatabases,
   makeLive,
   open,
@@ -12,7 +13,7 @@ import {
   UNTOUCHED,
   untilAtGate,
 } from "../support/gated-deploy.ts";
-import { type DeployRun, runDeploy, startDeploy } from "../support/project.ts";
+import { runDeploy, startDeploy } from "../support/project.ts";
 import { APP } from "../support/refusal.ts";
 import { startTcpProxy } from "../support/tcp-proxy.ts";
 import { onTinyDisk } from "../support/tiny-disk.ts";
@@ -27,11 +28,6 @@ beforeAll(async () => {
 
 afterAll(async () => await cluster.remove());
 
-function expectRestored(run: DeployRun): void {
-  expect(run.exitCode, run.stderr).toBe(5);
-  expect(run.stderr).toContain("✅ 백업에서 복원 완료");
-}
-
 test.each(PLACES)(
   "every connection is lost at %d: the same deploy restores by new ones",
   async (place) => {
@@ -45,8 +41,7 @@ test.each(PLACES)(
       proxy.resetConnections();
       open(live, place);
       expectRestored(await running.ended);
-      expect(await listDatabases(live)).toEqual(SWAPPED);
-      await expectContent(live, live.before);
+      await expectBack(live, SWAPPED);
     } finally {
       await proxy.close();
     }

@@ -9,7 +9,15 @@ import { join } from "node:path";
 import { type Cluster, startCluster, temporaryDirectory } from "./cluster.ts";
 import { dumpDatabase } from "./dump.ts";
 import type { Live as DeployedFirst } from "./live.ts";
-import { makeProject, type Project, type RunningDeploy, runDeploy, startDeploy, until } from "./project.ts";
+import {
+  type DeployRun,
+  makeProject,
+  type Project,
+  type RunningDeploy,
+  runDeploy,
+  startDeploy,
+  until,
+} from "./project.ts";
 
 export const ROWS = 1_000;
 /** Where a restore can be held up: at a tenth, at half and at nine tenths of the rows, and in the build of an index. */
@@ -170,6 +178,18 @@ export async function killAt(...where: Parameters<typeof startUntil>): Promise<S
   standing.running.kill("SIGKILL");
   await standing.running.ended;
   return standing;
+}
+
+/** The same deploy has failed and restored. */
+export function expectRestored(run: DeployRun): void {
+  expect(run.exitCode, run.stderr).toBe(5);
+  expect(run.stderr).toContain("✅ 백업에서 복원 완료");
+}
+
+/** @param databases what is there then, as `listDatabases` has it */
+export async function expectBack(live: Live, databases: readonly string[]): Promise<void> {
+  expect(await listDatabases(live)).toEqual([...databases]);
+  await expectContent(live, live.before);
 }
 
 export async function expectContent({ cluster, database }: Live, content: string): Promise<void> {
